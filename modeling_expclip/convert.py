@@ -1,0 +1,143 @@
+"""``expclip convert``: a Hugging Face CLIP and a projection head in the released format become a checkpoint folder."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer, PreTrainedConfig
+
+from .card import checkpoint_card
+from .checkpoint import save_checkpoint
+from .configuration_expclip import ExpCLIPConfig
+from .modeling_expclip import ExpCLIPModel
+from .processing_expclip import ExpCLIPProcessor
+
+HEAD_KEY = "mlp.weight"
+
+
+@dataclass(frozen=True)
+class Released:
+    """One of the paper's models: the Hub id of its CLIP, and the head's address and git blob id."""
+
+    clip: str
+    head: str
+    blob: str
+
+
+_REPOSITORY = "https://raw.githubusercontent.com/zengqunzhao/Exp-CLIP/main/checkpoint/ExpCLIP_{}_model.pth"
+RELEASED = {
+    "b32": Released(
+        "openai/clip-vit-base-patch32", _REPOSITORY.format("B32"), "c7d28eb6c9665e709d9d6a422864a9d5713432f3"
+    ),
+    "b16": Released(
+        "openai/clip-vit-base-patch16", _REPOSITORY.format("B16"), "6f2b877fec83699e17283a511002376d117ce45f"
+    ),
+    "l14": Released(
+        "openai/clip-vit-large-patch14", _REPOSITORY.format("L14"), "febcf3447362f5b3654de12f89b2185414d62ec8"
+    ),
+}
+
+
+def load_head(path: str | Path) -> torch.Tensor:
+    """Reads W (alignment_dim, projection_dim) float32 from a state dict with the one key ``mlp.weight``.
+
+    Raises FileNotFoundError, or ValueError for anything but plain finite numbers in that form. Nothing pickled is executed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no head file {str(path)!r}; pass the .pth with the state dict of the projection head")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ValueError(
+            f"{path} is refused: it is not a plain state dict (it holds pickled code, or is damaged)"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} cannot be read as a .pth file, it may be cut off: {reason}") from None
+    if not isinstance(state, dict) or set(state) != {HEAD_KEY}:
+        found = ", ".join(map(str, list(state)[:5])) if isinstance(state, dict) else type(state).__name__
+        raise ValueError(f"{path} must hold one tensor named {HEAD_KEY!r}, found: {found}")
+    weight = state[HEAD_KEY]
+    if not isinstance(weight, torch.Tensor) or weight.ndim != 2 or not weight.is_floating_point() or not weight.numel():
+        shape = tuple(weight.shape) if isinstance(weight, torch.Tensor) else type(weight).__name__
+        raise ValueError(
+            f"{path}: {HEAD_KEY!r} must be a matrix of floats (alignment_dim, projection_dim), got {shape}"
+        )
+    if not weight.isfinite().all():
+        raise ValueError(f"{path}: {HEAD_KEY!r} holds values that are not finite; the file is damaged")
+    return weight.float()
+
+
+def paper_image_processor(image_size: int) -> CLIPImageProcessorPil:
+    """The paper's preprocessing: RGB, bilinear squash to a square, scaled to 0..1, *not* normalised."""
+    size = {"height": image_size, "width": image_size}
+    return CLIPImageProcessorPil(size=size, crop_size=size, do_center_crop=False, do_normalize=False, resample=2)
+
+
+def truncating(tokenizer: CLIPTokenizer, length: int) -> CLIPTokenizer:
+    """Gives the tokenizer its limit, so that what is saved knows how much the text tower reads."""
+    tokenizer.model_max_length = length
+    tokenizer.backend_tokenizer.enable_truncation(length)
+    return tokenizer
+
+
+def convert(clip: str, head: str | Path, output: str | Path) -> None:
+    """Writes an Exp-CLIP checkpoint to ``output`` from a CLIP (folder or Hub id) and a head (``.pth``).
+
+    Raises ValueError when ``clip`` is no CLIP or the head does not fit its projection; nothing is left at ``output`` then.
+    """
+    weight = load_head(head)
+    if not Path(clip).is_dir() and (clip.count("/") != 1 or clip.startswith((".", "/", "~"))):
+        raise FileNotFoundError(
+            f"no CLIP folder {clip!r}, and it is not a Hub id such as 'openai/clip-vit-base-patch32'"
+        )
+    model_type = PreTrainedConfig.get_config_dict(clip)[0].get("model_type")
+    if model_type != "clip":
+        raise ValueError(f"{clip} holds a model of type {model_type!r}; expected a CLIP ('clip')")
+    source, report = CLIPModel.from_pretrained(clip, dtype=torch.float32, output_loading_info=True)
+    if report["missing_keys"] or report["mismatched_keys"]:
+        wrong = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
+        raise ValueError(f"the weights of {clip} are incomplete or of the wrong shape: {', '.join(wrong[:5])}")
+    width = source.config.projection_dim
+    if weight.shape[1] != width:
+        raise ValueError(
+            f"expected a head of shape (H, {width}) for {clip}, got {tuple(weight.shape)}; "
+            f"this head belongs to a CLIP whose projection_dim is {weight.shape[1]}"
+        )
+    config = ExpCLIPConfig(
+        text_config=source.config.text_config.to_dict(),
+        vision_config=source.config.vision_config.to_dict(),
+        projection_dim=width,
+        logit_scale_init_value=source.config.logit_scale_init_value,
+        alignment_dim=len(weight),
+    )
+    model = ExpCLIPModel(config)
+    model.load_state_dict(source.state_dict() | {"projection_head.weight": weight})
+    tokenizer = truncating(AutoTokenizer.from_pretrained(clip), config.text_config.max_position_embeddings)
+    processor = ExpCLIPProcessor(paper_image_processor(config.vision_config.image_size), tokenizer)
+    card = checkpoint_card(
+        f"Exp-CLIP on {Path(clip).name}",
+        f"Exp-CLIP: the CLIP `{clip if not Path(clip).is_dir() else Path(clip).name}` and the projection head "
+        f"`{Path(head).name}` ({len(weight)} x {width}), put together by `expclip convert`.",
+        base_model=None if Path(clip).is_dir() else clip,
+    )
+    save_checkpoint(model.eval(), processor, output, card)
+
+
+def convert_released(name: str, output: str | Path) -> None:
+    """Downloads one of the paper's heads (``b32``, ``b16``, ``l14``), checks it against its git blob id, and converts it."""
+    released = RELEASED[name]
+    with tempfile.TemporaryDirectory() as folder:
+        head = Path(folder) / Path(released.head).name
+        torch.hub.download_url_to_file(released.head, str(head))
+        content = head.read_bytes()
+        blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        if blob != released.blob:
+            raise ValueError(f"{released.head} is not the released head: git blob id {blob}, expected {released.blob}")
+        convert(released.clip, head, output)

@@ -1,0 +1,105 @@
+"""Golden outputs: what a checkpoint answered when it was written, kept beside it so that anyone can ask it again.
+
+Synthetic pictures and prompts go through the processor and the model; pictures, a sample of the pixels and the logits go to
+``golden.safetensors``. Wrong weights, another preprocessing or a library that changed its mind then show.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers import CLIPModel, ProcessorMixin
+from transformers.utils import cached_file
+
+from .prompts import LABEL_SETS, build_prompts
+
+NAME = "golden.safetensors"
+LOGIT_TOLERANCE = 1e-3  # float32 on another machine moves CLIP's logits, which reach 100, by up to some 1e-4
+PIXEL_TOLERANCE = 0.02  # a little over one step of 1/255 after CLIP's normalisation
+_STRIDE = 5
+
+
+class VerificationError(ValueError):
+    """A checkpoint no longer gives the outputs it was written with."""
+
+
+def write(model: CLIPModel, processor: ProcessorMixin, folder: Path) -> None:
+    """Writes ``golden.safetensors`` with the model's answers to ``folder``."""
+    images = _pictures()
+    prompts = [prompt for group in build_prompts(LABEL_SETS["mafw"][:4], "ensemble5") for prompt in group]
+    prompts += ["smiling", "a face " * 100]  # the last is longer than CLIP reads
+    pixels, logits = _answers(model, processor, images, prompts)
+    tensors = {"images": torch.from_numpy(images), "pixel_values": pixels, "logits_per_image": logits}
+    metadata = {
+        "prompts": json.dumps(prompts),
+        "logit_tolerance": str(LOGIT_TOLERANCE),
+        "pixel_tolerance": str(PIXEL_TOLERANCE),
+        "transformers": transformers.__version__,
+        "torch": str(torch.__version__),
+    }
+    save_file(tensors, folder / NAME, metadata=metadata)
+
+
+def verify(model: CLIPModel, processor: ProcessorMixin, folder: str | Path) -> dict[str, float]:
+    """Recomputes the golden outputs of a checkpoint (folder or Hub id) with the model and processor loaded from it.
+
+    Returns the largest absolute differences of pixels and logits. Raises VerificationError where one is beyond the
+    tolerance stored with them, FileNotFoundError where there are no golden outputs.
+    """
+    path = cached_file(str(folder), NAME, _raise_exceptions_for_missing_entries=False)
+    if path is None:
+        raise FileNotFoundError(
+            f"{folder} has no {NAME}; write the checkpoint with `expclip convert` or `expclip merge`"
+        )
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    expected = load_file(path)
+    written = f"written with transformers {metadata['transformers']}, torch {metadata['torch']}"
+    pixels, logits = _answers(model, processor, expected["images"].numpy(), json.loads(metadata["prompts"]))
+    differences = {}
+    for name, found, cause in (
+        ("pixel_values", pixels, "its preprocessing has changed"),
+        ("logits_per_image", logits, "its weights, tokenizer or the library have changed"),
+    ):
+        if found.shape != expected[name].shape:
+            shapes = f"{tuple(found.shape)} instead of {tuple(expected[name].shape)}"
+            raise VerificationError(f"{folder}: {name} have shape {shapes}: {cause} ({written})")
+        difference = (found - expected[name]).abs().max().item()
+        tolerance = float(metadata["pixel_tolerance" if name == "pixel_values" else "logit_tolerance"])
+        if not difference <= tolerance:  # a NaN fails too
+            raise VerificationError(
+                f"{folder}: {name} differ from the golden ones by {difference:.3g}, more than {tolerance:g}: {cause} ({written})"
+            )
+        differences[name] = difference
+    return differences
+
+
+def _pictures() -> np.ndarray:
+    """Three synthetic pictures (3, 60, 84, 3) uint8: slopes, stripes and a checkerboard, so that any resizing shows."""
+    y, x = np.mgrid[:60, :84]
+    grey = [(2 * x + y) % 256, 128 + 120 * np.sin(x / 3 + y / 5), 255 * ((x // 7 + y // 6) % 2)]
+    return np.stack([np.stack([g, np.roll(g, 9, 1), 255 - np.asarray(g)], -1) for g in grey]).astype(np.uint8)
+
+
+@torch.inference_mode()
+def _answers(
+    model: CLIPModel, processor: ProcessorMixin, images: np.ndarray, prompts: list[str]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    inputs = processor(
+        images=[Image.fromarray(image) for image in images],
+        text=prompts,
+        padding=True,
+        truncation=True,
+        return_tensors="pt",
+    )
+    logits = model(**inputs.to(model.device)).logits_per_image  # (images, prompts)
+    return inputs["pixel_values"][
+        ..., ::_STRIDE, ::_STRIDE
+    ].float().cpu().contiguous(), logits.float().cpu().contiguous()

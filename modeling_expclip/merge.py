@@ -1,0 +1,30 @@
+"""``expclip merge``: an Exp-CLIP checkpoint becomes a plain CLIPModel folder with the same predictions and no remote code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import CLIPProcessor
+
+from .card import checkpoint_card
+from .checkpoint import load_checkpoint, save_checkpoint
+from .modeling_expclip import ExpCLIPModel
+
+
+def merge(source: str | Path, output: str | Path) -> None:
+    """Writes the merged checkpoint to ``output`` and verifies it against the logits of ``source``.
+
+    Raises ValueError where ``source`` is a plain CLIP, which has no head to merge.
+    """
+    model, processor = load_checkpoint(source)
+    if not isinstance(model, ExpCLIPModel):
+        raise ValueError(f"{source} is a plain CLIP already: it has no projection head to merge")
+    name = Path(source).name
+    card = checkpoint_card(
+        f"{name}, merged",
+        f"`{name}` (Exp-CLIP) with its projection head folded into CLIP's own two projections by `expclip merge`: a plain "
+        "`CLIPModel` with the same predictions, which needs no remote code.",
+        remote_code=False,
+    )
+    plain = CLIPProcessor(processor.image_processor, processor.tokenizer)
+    save_checkpoint(model.merge_projection(), plain, output, card, reference=model)

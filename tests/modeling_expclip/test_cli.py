@@ -1,0 +1,139 @@
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from modeling_expclip import LABEL_SETS
+from modeling_expclip.cli import main
+from tests.conftest import picture
+
+FIXED = ["path", "face", "x0", "y0", "x1", "y1", "detection_score", "label", "error"]
+
+
+@pytest.fixture
+def faces(tmp_path):
+    """Three readable images and two that are not, in nested folders."""
+    folder = tmp_path / "faces"
+    (folder / "deeper").mkdir(parents=True)
+    picture(0).save(folder / "a.png")
+    picture(1).convert("CMYK").save(folder / "b.jpg")
+    Image.fromarray(np.arange(600, dtype=np.uint16).reshape(20, 30) * 100).save(folder / "deeper" / "c.png")
+    (folder / "broken.jpg").write_bytes((folder / "b.jpg").read_bytes()[:200])
+    (folder / "deeper" / "empty.png").write_bytes(b"")
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def classify(checkpoint, *arguments) -> int:
+    return main(["classify", "--model", str(checkpoint), *map(str, arguments)])
+
+
+def test_csv(checkpoint, faces, tmp_path, capsys):
+    assert classify(checkpoint, faces, "--output", tmp_path / "out.csv") == 0
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [*FIXED, *LABEL_SETS["rafdb"]]
+    assert [row["path"].rpartition("/")[2] for row in rows] == ["a.png", "b.jpg", "broken.jpg", "c.png", "empty.png"]
+    for row in rows:
+        scores = [row[label] for label in LABEL_SETS["rafdb"]]
+        if row["path"].endswith(("broken.jpg", "empty.png")):
+            assert row["error"] and not row["label"] and not any(scores)
+        else:
+            assert not row["error"] and row["face"] == "0" and row["x0"] == ""
+            assert all(len(score.partition(".")[2]) >= 6 for score in scores)
+            assert sum(map(float, scores)) == pytest.approx(1, abs=1e-6)
+            assert row["label"] == max(LABEL_SETS["rafdb"], key=lambda label: float(row[label]))
+    printed = capsys.readouterr()
+    assert "a.png" in printed.out and "2 of 5 images could not be classified" in printed.err
+    assert not list(tmp_path.glob(".*part"))
+
+
+def test_json_and_parquet_agree(checkpoint, faces, tmp_path):
+    labels = "over the moon,grumpy"
+    for name in ("out.json", "out.parquet"):
+        assert classify(checkpoint, faces, "--labels", labels, "--prompts", "photo", "--output", tmp_path / name) == 0
+    entries = json.loads((tmp_path / "out.json").read_text())
+    table = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert list(table[0]) == [*FIXED, "over the moon", "grumpy"]
+    assert [set(entry) for entry in entries] == [{"path", "face", "box", "label", "scores", "error"}] * 5
+    for entry, row in zip(entries, table, strict=True):
+        assert (entry["path"], entry["label"], entry["error"]) == (row["path"], row["label"], row["error"])
+        assert entry["box"] is None
+        assert entry["scores"] == {k: row[k] for k in ("over the moon", "grumpy") if row[k] is not None}
+
+
+def test_files_in_the_order_given(checkpoint, faces, capsys):
+    assert classify(checkpoint, faces / "b.jpg", faces / "a.png", "--label-set", "mafw", "--no-faces") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert (
+        "disappointment" in lines[0] and lines[1].split()[0].endswith("b.jpg") and lines[2].split()[0].endswith("a.png")
+    )
+
+
+def test_nothing_classified_is_exit_1(checkpoint, faces, tmp_path, capsys):
+    output = tmp_path / "out.csv"
+    assert classify(checkpoint, faces / "broken.jpg", tmp_path / "not there.png", "--output", output) == 1
+    rows = list(csv.DictReader(output.open(newline="")))
+    assert len(rows) == 2 and "No such file" in rows[1]["error"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--labels", "a,a"], "more than once"),
+        (["--labels", "a,,b"], "non-empty"),
+        (["--labels", "anger,path"], "called like a column of the output: path"),
+        (["--output", "out.xlsx"], "must end in"),
+        (["--output", "nowhere/out.csv"], "no folder nowhere"),
+        (["--model", "nowhere"], "no checkpoint folder 'nowhere'"),
+    ],
+)
+def test_wrong_calls_are_exit_2(checkpoint, faces, capsys, arguments, message):
+    assert classify(checkpoint, faces, *arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error and len(error.strip().splitlines()) == 1
+
+
+def test_empty_folder_is_exit_2(checkpoint, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert classify(checkpoint, tmp_path / "empty") == 2
+    assert "no image files below" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--label-set", "imagenet"], ["--labels", "a", "--label-set", "rafdb"], ["--prompts", "none"], []]
+)
+def test_argparse_errors_are_exit_2(checkpoint, faces, arguments):
+    with pytest.raises(SystemExit, match="2"):
+        classify(checkpoint, *([faces, *arguments] if arguments else []))
+
+
+def test_interrupted_run_keeps_its_rows(checkpoint, faces, tmp_path, monkeypatch):
+    from modeling_expclip import classify as module
+
+    original, opened = module.open_image, []
+
+    def interrupted(path):
+        opened.append(path)
+        if len(opened) == 20:
+            raise KeyboardInterrupt
+        return original(path)
+
+    for i in range(20):
+        picture(i).save(faces / f"more{i}.png")
+    monkeypatch.setattr(module, "open_image", interrupted)
+    assert classify(checkpoint, faces, "--output", tmp_path / "out.csv") == 130
+    assert len(list(csv.DictReader((tmp_path / "out.csv").open(newline="")))) == 16
+
+
+def test_help_and_wrong_calls_do_not_wait_for_torch():
+    code = "import sys; from modeling_expclip.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code += "assert not {'torch', 'transformers', 'numpy', 'PIL'} & set(sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "classify" in run.stdout

@@ -1,0 +1,92 @@
+"""Faces for the mini: a Parquet file becomes grey 48 x 48 pixels, and a batch of them a batch of views.
+
+A view shows its face the way its factors say (dark, tilted to the left, out of focus ...), so that a caption about
+them is true of it.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from datasets import Dataset, Image
+
+from training.mini.captions import FACTORS
+
+SIZE = 48
+MEAN, STD = 0.5, 0.25  # of grey pixels in 0..1; stored in the checkpoint's image processor
+
+# For each value of a factor, the range its strength is drawn from.
+BRIGHTNESS = torch.tensor([[0.85, 1.15], [0.45, 0.70], [1.30, 1.65]])
+DEGREES = torch.tensor([[-8.0, 8.0], [-24.0, -12.0], [12.0, 24.0]])
+SCALE = torch.tensor([[0.95, 1.15], [1.18, 1.35], [0.74, 0.88]])
+
+
+def load_faces(path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """Reads a Parquet file with ``image`` and ``label`` columns. Returns pixels (N, 48, 48) uint8 and labels (N,) int64,
+    labels in the order of the file's ClassLabel."""
+    faces = Dataset.from_parquet(str(path)).cast_column("image", Image(mode="L"))
+    pixels = np.stack([np.asarray(image.resize((SIZE, SIZE), resample=2)) for image in faces["image"]])
+    return torch.from_numpy(pixels), torch.tensor(faces["label"])
+
+
+def draw_factors(mentioned: torch.Tensor, generator: torch.Generator, ordinary_share: float = 0.85) -> torch.Tensor:
+    """Completes ``mentioned`` (B, factors), where negative means free, to what each view will look like (B, factors)."""
+    factors = mentioned.clone()
+    for column, values in enumerate(FACTORS.values()):
+        drawn = torch.randint(1, len(values), (len(factors),), generator=generator)
+        ordinary = torch.rand(len(factors), generator=generator) < ordinary_share
+        free = factors[:, column] < 0
+        factors[free, column] = torch.where(ordinary, 0, drawn)[free]
+    return factors
+
+
+def views(pixels: torch.Tensor, factors: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """pixels (B, 48, 48) uint8, factors (B, len(FACTORS)) -> normalised grey views (B, 1, 48, 48) float32."""
+    light, tilt, zoom, focus, grain = factors.unbind(1)
+    count = len(pixels)
+
+    def uniform(low, high, *shape):
+        return low + (high - low) * torch.rand(count, *shape, generator=generator)
+
+    x = pixels[:, None].float() / 255
+    angle = uniform(*DEGREES[tilt].T) * (math.pi / 180)
+    scale = uniform(*SCALE[zoom].T)
+    flip = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
+    cos, sin = angle.cos() / scale, angle.sin() / scale
+    shift = uniform(-0.1, 0.1, 2)
+    # Mirroring acts on the source's x axis, so that the direction of the tilt stays what the factor says.
+    theta = torch.stack(
+        [torch.stack([flip * cos, flip * sin, shift[:, 0]], 1), torch.stack([-sin, cos, shift[:, 1]], 1)], 1
+    )
+    x = F.grid_sample(
+        x, F.affine_grid(theta, list(x.shape), align_corners=False), align_corners=False, padding_mode="reflection"
+    )
+
+    kernel = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0])
+    kernel = (kernel[:, None] * kernel / 256)[None, None]
+    soft = F.conv2d(F.pad(x, (2,) * 4, mode="reflect"), kernel)
+    x = torch.where((focus == 1)[:, None, None, None], soft, x)
+
+    contrast = uniform(0.75, 1.25, 1, 1, 1)
+    middle = x.mean((1, 2, 3), keepdim=True)
+    x = (middle + (x - middle) * contrast) * uniform(*BRIGHTNESS[light].T)[:, None, None, None]
+    strength = torch.where(grain == 1, uniform(0.03, 0.07), uniform(0.0, 0.02))[:, None, None, None]
+    x = x + strength * torch.randn(x.shape, generator=generator)
+    x = (x.clamp(0, 1) - MEAN) / STD
+
+    # Hide a random rectangle of a third of the views: a face half covered still has an expression.
+    rows, columns = torch.arange(SIZE)[None, :, None], torch.arange(SIZE)[None, None, :]
+    top, left = uniform(0, SIZE, 1, 1), uniform(0, SIZE, 1, 1)
+    height, width = uniform(6, 20, 1, 1), uniform(6, 20, 1, 1)
+    hidden = (rows >= top) & (rows < top + height) & (columns >= left) & (columns < left + width)
+    hidden &= torch.rand(count, 1, 1, generator=generator) < 0.33
+    return x.masked_fill(hidden[:, None], 0.0)
+
+
+def plain_views(pixels: torch.Tensor) -> torch.Tensor:
+    """pixels (B, 48, 48) uint8 -> what the processor makes of them (B, 1, 48, 48) float32."""
+    return (pixels[:, None].float() / 255 - MEAN) / STD
