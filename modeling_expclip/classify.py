@@ -29,13 +29,13 @@ class Row:
 
 def find_images(paths: Iterable[str | Path]) -> list[Path]:
     """Files as they are, folders as the image files below them, sorted. Raises FileNotFoundError for a folder without any."""
-    Image.init()
+    readable = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     found = []
     for path in map(Path, paths):
         if not path.is_dir():
             found.append(path)
             continue
-        images = sorted(p for p in path.rglob("*") if p.suffix.lower() in Image.EXTENSION and p.is_file())
+        images = sorted(p for p in path.rglob("*") if p.suffix.lower() in readable and p.is_file())
         if not images:
             raise FileNotFoundError(f"no image files below {path}")
         found += images

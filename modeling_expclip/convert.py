@@ -119,7 +119,7 @@ def convert(clip: str, head: str | Path, output: str | Path) -> None:
     )
     model = ExpCLIPModel(config)
     model.load_state_dict(source.state_dict() | {"projection_head.weight": weight})
-    tokenizer = truncating(AutoTokenizer.from_pretrained(clip), config.text_config.max_position_embeddings)
+    tokenizer = truncating(AutoTokenizer.from_pretrained(clip, trust_remote_code=False), config.text_config.max_position_embeddings)
     processor = ExpCLIPProcessor(paper_image_processor(config.vision_config.image_size), tokenizer)
     card = checkpoint_card(
         f"Exp-CLIP on {Path(clip).name}",

@@ -16,12 +16,15 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTokenizer
 
-from modeling_expclip.prompts import LABEL_SETS, build_prompts
+from modeling_expclip.prompts import build_prompts
 from training.mini.captions import FACTORS, Caption, caption_pool
 from training.mini.convnet import ConvNet, classification_loss
+from training.mini.export import export
 from training.mini.images import draw_factors, load_faces, plain_views, views
 from training.mini.loop import fit
+from training.mini.score import CLASSES, war_uar
 from training.mini.text import (
     SentenceEncoder,
     TextTower,
@@ -35,6 +38,7 @@ from training.mini.towers import PROJECTION_DIM, ImageTower, alignment_loss
 SEED = 0
 CAPTIONS = 24_000
 BATCH = 256
+CARD = Path(__file__).parents[2] / "model_card.md"
 FACE_SHARE = 0.6  # of the captions drawn for a face speak of its expression
 
 
@@ -59,10 +63,11 @@ def main() -> None:
     pixels, labels = load_faces(arguments.data)
     convnet = train_convnet(pixels, labels, arguments.work, arguments.steps[1])
     checks = [(path, *load_faces(path)) for path in arguments.validation]
-    train_image(pool, text, convnet, pixels, labels, checks, arguments.work, arguments.steps[2])
+    image = train_image(pool, text, convnet, pixels, labels, checks, arguments.work, arguments.steps[2])
+    export(*text, image, arguments.output, CARD)
 
 
-def train_text(pool: list[Caption], work: Path, steps: int) -> tuple[TextTower, object]:
+def train_text(pool: list[Caption], work: Path, steps: int) -> tuple[TextTower, CLIPTokenizer]:
     done = work / "sentences.safetensors"
     if not done.exists():
         encoder = SentenceEncoder()
@@ -121,7 +126,7 @@ def train_convnet(pixels: torch.Tensor, labels: torch.Tensor, work: Path, steps:
 
 def train_image(
     pool: list[Caption],
-    text: tuple[TextTower, object],
+    text: tuple[TextTower, CLIPTokenizer],
     convnet: ConvNet,
     pixels: torch.Tensor,
     labels: torch.Tensor,
@@ -150,19 +155,14 @@ def train_image(
 
     @torch.inference_mode()
     def accuracy() -> str:
+        prompts = build_prompts(CLASSES, "ensemble10")
+        texts = encoder.encode(tokenizer, [prompt for group in prompts for prompt in group])
+        prototypes = F.normalize(tower.caption_projection(texts), dim=-1).unflatten(0, (len(CLASSES), -1)).mean(1)
         lines = []
         for path, images, truth in checks:
             embeds = torch.cat([tower.visual_projection(tower(plain_views(part))[1]) for part in images.split(512)])
-            for prompts in ("class_name", "ensemble10"):
-                names = build_prompts(LABEL_SETS["rafdb"], prompts)
-                flat = encoder.encode(tokenizer, [prompt for group in names for prompt in group])
-                classes = F.normalize(tower.caption_projection(flat), dim=-1).unflatten(0, (len(names), -1)).mean(1)
-                guess = (F.normalize(embeds, dim=-1) @ classes.T).argmax(1)
-                recalls = [(guess[truth == c] == c).float().mean() for c in range(7) if (truth == c).sum() >= 30]
-                war = (guess == truth)[truth < 7].float().mean()
-                lines.append(
-                    f"{path.parent.name} {prompts} WAR {100 * war:.1f} UAR {100 * torch.stack(recalls).mean():.1f}"
-                )
+            war, uar = war_uar((embeds @ prototypes.T).argmax(1), truth)
+            lines.append(f"{path.parent.name} WAR {war:.1f} UAR {uar:.1f}")
         return "; ".join(lines)
 
     loss = alignment_loss(tower, convnet, batch)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from datasets import Dataset, Image
 
+from modeling_expclip.prompts import LABEL_SETS, canonical_label
 from training.mini.captions import FACTORS
 
 SIZE = 48
@@ -26,11 +27,14 @@ SCALE = torch.tensor([[0.95, 1.15], [1.18, 1.35], [0.74, 0.88]])
 
 
 def load_faces(path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Reads a Parquet file with ``image`` and ``label`` columns. Returns pixels (N, 48, 48) uint8 and labels (N,) int64,
-    labels in the order of the file's ClassLabel."""
+    """Reads a Parquet file with an ``image`` and a ClassLabel ``label`` column.
+
+    Returns pixels (N, 48, 48) uint8 and labels (N,) int64, indices into the paper's list of classes.
+    """
     faces = Dataset.from_parquet(str(path)).cast_column("image", Image(mode="L"))
+    classes = [LABEL_SETS["mafw"].index(canonical_label(name)) for name in faces.features["label"].names]
     pixels = np.stack([np.asarray(image.resize((SIZE, SIZE), resample=2)) for image in faces["image"]])
-    return torch.from_numpy(pixels), torch.tensor(faces["label"])
+    return torch.from_numpy(pixels), torch.tensor([classes[label] for label in faces["label"]])
 
 
 def draw_factors(mentioned: torch.Tensor, generator: torch.Generator, ordinary_share: float = 0.85) -> torch.Tensor:

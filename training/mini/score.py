@@ -1,0 +1,82 @@
+"""``python -m training.mini.score``: zero-shot accuracy of a checkpoint on labelled faces, by prompt set and on unseen words.
+
+Prints Markdown tables. The seven classes of the paper's static benchmarks are the candidates; faces with another label
+(contempt) are left out. UAR is the mean recall of the classes with at least 30 faces.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from datasets import Dataset, Image
+from tqdm import tqdm
+
+from modeling_expclip import LABEL_SETS, MINI, PROMPT_SETS, FacialExpressionPipeline
+from modeling_expclip.checkpoint import load_checkpoint
+from modeling_expclip.prompts import canonical_label
+
+CLASSES = LABEL_SETS["rafdb"]
+ENOUGH_FACES = 30
+# A word for each class that no caption of the mini's training contains, in the order of CLASSES (see captions.py).
+UNSEEN = ("joyful", "sorrowful", "expressionless", "furious", "astonished", "revolted", "scared")
+
+
+def embed(pipeline: FacialExpressionPipeline, path: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """Normalised embeddings (N, D) and labels (N,) of a Parquet file's faces."""
+    faces = Dataset.from_parquet(str(path)).cast_column("image", Image(mode="RGB"))
+    parts = []
+    with torch.inference_mode():
+        for batch in tqdm(faces.iter(256), total=-(-len(faces) // 256), desc=path.parent.name):
+            pixels = pipeline.image_processor(images=batch["image"], return_tensors="pt")["pixel_values"]
+            parts.append(pipeline.model.get_image_features(pixels).pooler_output)
+    classes = [LABEL_SETS["mafw"].index(canonical_label(name)) for name in faces.features["label"].names]
+    labels = torch.tensor([classes[label] for label in faces["label"]])
+    return torch.nn.functional.normalize(torch.cat(parts), dim=-1), labels
+
+
+def war_uar(guess: torch.Tensor, truth: torch.Tensor) -> tuple[float, float]:
+    """Accuracy and mean recall over the classes with enough faces, in percent."""
+    known = truth < len(CLASSES)
+    guess, truth = guess[known], truth[known]
+    hits = guess == truth
+    counts = truth.bincount()
+    recalls = [hits[truth == c].float().mean() for c in range(len(counts)) if counts[c] >= ENOUGH_FACES]
+    return 100 * hits.float().mean().item(), 100 * torch.stack(recalls).mean().item()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.mini.score", description=__doc__)
+    parser.add_argument("--model", default=MINI)
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="Parquet files with image and label")
+    arguments = parser.parse_args()
+    model, processor = load_checkpoint(arguments.model)
+    pipeline = FacialExpressionPipeline(
+        model=model, tokenizer=processor.tokenizer, image_processor=processor.image_processor
+    )
+    embedded = {path.parent.name: embed(pipeline, path) for path in arguments.data}
+
+    print("| candidates | prompts |" + "".join(f" {name} WAR | UAR |" for name in embedded))
+    print("| --- | --- |" + " ---: | ---: |" * len(embedded))
+    rows = [("the seven class names", CLASSES, prompts) for prompts in PROMPT_SETS]
+    rows += [
+        ("unseen: " + ", ".join(UNSEEN), UNSEEN, prompts) for prompts in ("class_name", "expression", "ensemble10")
+    ]
+    for title, labels, prompts in rows:
+        prototypes = pipeline.class_prototypes(labels, prompts)
+        cells = [war_uar((embeds @ prototypes.T).argmax(1), truth) for embeds, truth in embedded.values()]
+        print(f"| {title} | {prompts} |" + "".join(f" {war:.1f} | {uar:.1f} |" for war, uar in cells))
+
+    smile = pipeline.class_prototypes(("smiling", "frowning"), ["a {} person"])
+    for name, (embeds, truth) in embedded.items():
+        happy, cross = truth == CLASSES.index("happiness"), truth == CLASSES.index("anger")
+        right = (embeds @ smile.T).argmax(1)
+        recalls = [(right[happy] == 0).float().mean().item(), (right[cross] == 1).float().mean().item()]
+        print(
+            f"\n{name}: {100 * recalls[0]:.1f} % of happy faces are smiling, {100 * recalls[1]:.1f} % of angry ones frowning"
+        )
+
+
+if __name__ == "__main__":
+    main()
