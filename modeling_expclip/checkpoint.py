@@ -12,11 +12,36 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import CLIPModel, CLIPProcessor, PreTrainedConfig, ProcessorMixin
 
 from . import golden
 from .modeling_expclip import ExpCLIPModel
 from .processing_expclip import ExpCLIPProcessor
+
+
+def model_type_of(source: str) -> str | None:
+    """The model type in the config of a folder or Hub id. Raises OSError where there is neither."""
+    if not Path(source).is_dir() and (source.count("/") != 1 or source.startswith((".", "/", "~"))):
+        raise FileNotFoundError(f"no folder {source!r}, and it is not a Hub id such as 'owner/name'")
+    try:
+        return PreTrainedConfig.get_config_dict(source)[0].get("model_type")
+    except OSError as error:
+        raise OSError(f"there is no folder {source!r} with a config, and as a Hub id it failed: {error}") from None
+
+
+def load_weights(model_class: type[CLIPModel], source: str, dtype: torch.dtype) -> CLIPModel:
+    """``from_pretrained`` that accepts no weight missing, left over or of another shape: it raises ValueError."""
+    try:
+        model, report = model_class.from_pretrained(
+            source, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(f"the weights in {source} cannot be read: {str(error).splitlines()[0]}") from None
+    wrong = {kind: sorted(map(str, names)) for kind, names in report.items() if names}
+    if wrong:
+        raise ValueError(f"the weights in {source} do not fit its config: {wrong}")
+    return model.eval()
 
 
 def load_checkpoint(folder: str | Path, dtype: torch.dtype = torch.float32) -> tuple[CLIPModel, ProcessorMixin]:
@@ -25,31 +50,34 @@ def load_checkpoint(folder: str | Path, dtype: torch.dtype = torch.float32) -> t
     Raises ValueError for another kind of model, or when weights are missing, too many or of the wrong shape.
     """
     folder = str(folder)
-    if not Path(folder).is_dir() and (folder.count("/") != 1 or folder.startswith((".", "/", "~"))):
-        raise FileNotFoundError(f"no checkpoint folder {folder!r}, and it is not a Hub id such as 'owner/name'")
-    model_type = PreTrainedConfig.get_config_dict(folder)[0].get("model_type")
     classes = {"expclip": (ExpCLIPModel, ExpCLIPProcessor), "clip": (CLIPModel, CLIPProcessor)}
+    model_type = model_type_of(folder)
     if model_type not in classes:
         raise ValueError(f"{folder} holds a model of type {model_type!r}; expected one of {', '.join(classes)}")
     model_class, processor_class = classes[model_type]
-    model, report = model_class.from_pretrained(folder, dtype=dtype, output_loading_info=True)
-    wrong = {kind: sorted(map(str, names)) for kind, names in report.items() if names}
-    if wrong:
-        raise ValueError(f"the weights in {folder} do not fit its config: {wrong}")
-    return model.eval(), processor_class.from_pretrained(folder)
+    model = load_weights(model_class, folder, dtype)
+    return model, processor_class.from_pretrained(folder, trust_remote_code=False)
+
+
+def check_output(output: str | Path) -> None:
+    """Raises FileExistsError where a checkpoint would overwrite something."""
+    output = Path(output)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise FileExistsError(f"{output} exists and is not an empty folder; choose another --output or remove it first")
 
 
 @contextmanager
 def whole_folder(output: str | Path) -> Iterator[Path]:
     """Gives a temporary folder beside ``output`` that takes its name at the end, or disappears on any error."""
+    check_output(output)
     output = Path(output)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise FileExistsError(f"{output} exists and is not an empty folder; choose another --output or remove it first")
     output.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
         yield part
-        part.chmod(0o755)  # mkdtemp makes private folders
+        part.chmod(0o755)  # mkdtemp and safetensors make what only their owner can read
+        for file in part.iterdir():
+            file.chmod(0o644)
         if output.exists():
             output.rmdir()
         part.rename(output)

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from .checkpoint import load_checkpoint
 from .pipeline_expclip import FacialExpressionPipeline
-from .processing_expclip import open_image
+from .processing_expclip import open_image, readable_formats
 
 
 @dataclass
@@ -27,34 +27,45 @@ class Row:
     scores: dict[str, float] = field(default_factory=dict)
 
 
-def find_images(paths: Iterable[str | Path]) -> list[Path]:
-    """Files as they are, folders as the image files below them, sorted. Raises FileNotFoundError for a folder without any."""
-    readable = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    found = []
-    for path in map(Path, paths):
-        if not path.is_dir():
-            found.append(path)
+def find_images(paths: Iterable[str]) -> list[Row]:
+    """A row for each file or URL as given, and for each image file below a folder, sorted.
+
+    A folder without any gives a row that says so.
+    """
+    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in readable_formats()}
+    rows: dict[str, Row] = {}
+    for given in paths:
+        if not _is_folder(given):
+            rows[given] = Row(given)
             continue
-        images = sorted(p for p in path.rglob("*") if p.suffix.lower() in readable and p.is_file())
+        images = sorted(p for p in Path(given).rglob("*") if p.suffix.lower() in endings and p.is_file())
+        for image in images:
+            rows[str(image)] = Row(str(image))
         if not images:
-            raise FileNotFoundError(f"no image files below {path}")
-        found += images
-    return list(dict.fromkeys(found))
+            rows[given] = Row(given, error="no image files below this folder")
+    return list(rows.values())
 
 
-def classify(
-    paths: list[Path], model: str, labels: tuple[str, ...], prompts: str, batch_size: int = 16
-) -> Iterator[Row]:
-    """Yields a row for each path, in order: its label and probabilities, or the reason why it has none."""
+def _is_folder(path: str) -> bool:
+    try:
+        return Path(path).is_dir()
+    except OSError:  # a name too long, no permission: reading it will say so in its row
+        return False
+
+
+def classify(rows: list[Row], model: str, labels: tuple[str, ...], prompts: str, batch_size: int = 16) -> Iterator[Row]:
+    """Fills in and yields the rows, in order: each with its label and probabilities, or the reason why it has none."""
     loaded, processor = load_checkpoint(model)
     pipeline = FacialExpressionPipeline(
         model=loaded, tokenizer=processor.tokenizer, image_processor=processor.image_processor
     )
-    with tqdm(total=len(paths), desc="classify", unit="image", disable=None) as bar:
-        for start in range(0, len(paths), batch_size):
-            rows = [Row(str(path)) for path in paths[start : start + batch_size]]
+    with tqdm(total=len(rows), desc="classify", unit="image", disable=None) as bar:
+        for start in range(0, len(rows), batch_size):
+            batch = rows[start : start + batch_size]
             readable, images = [], []
-            for row in rows:
+            for row in batch:
+                if row.error is not None:
+                    continue
                 try:
                     images.append(open_image(row.path))
                     readable.append(row)
@@ -66,5 +77,5 @@ def classify(
                     scores = {entry["label"]: entry["score"] for entry in answer}
                     row.face, row.label = 0, answer[0]["label"]
                     row.scores = {label: scores[label] for label in labels}
-            bar.update(len(rows))
-            yield from rows
+            bar.update(len(batch))
+            yield from batch

@@ -79,10 +79,8 @@ def _classify(arguments: argparse.Namespace) -> int:
     if reserved:
         raise ValueError(f"a label cannot be called like a column of the output: {', '.join(reserved)}")
     output = arguments.output
-    if output is not None and output.suffix not in tables.FORMATS:
-        raise ValueError(f"--output {output}: the name must end in {', '.join(tables.FORMATS)}")
-    if output is not None and not output.parent.is_dir():
-        raise FileNotFoundError(f"--output {output}: there is no folder {output.parent}")
+    if output is not None:
+        tables.check_output(output)
 
     from .classify import classify, find_images
 
@@ -91,9 +89,10 @@ def _classify(arguments: argparse.Namespace) -> int:
         for row in classify(find_images(arguments.paths), arguments.model, labels, arguments.prompts):
             rows.append(row)
     finally:  # an interrupted run keeps what it has
+        if rows:
+            print(tables.text_table(rows, labels))
         if rows and output is not None:
             tables.write(rows, labels, output)
-    print(tables.text_table(rows, labels))
     failed = sum(row.error is not None for row in rows)
     if failed:
         print(f"{failed} of {len(rows)} images could not be classified", file=sys.stderr)
@@ -125,13 +124,14 @@ def _merge(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from .checkpoint import load_checkpoint
-    from .golden import VerificationError, verify
+    from .checkpoint import load_checkpoint, model_type_of
+    from .golden import verify
 
-    model, processor = load_checkpoint(arguments.model)
+    model_type_of(arguments.model)  # a checkpoint that is not there is a wrong call, a damaged one a mismatch
     try:
+        model, processor = load_checkpoint(arguments.model)
         differences = verify(model, processor, arguments.model)
-    except VerificationError as error:
+    except (ValueError, OSError) as error:
         print(f"expclip verify: {error}", file=sys.stderr)
         return MISMATCH
     for name, difference in differences.items():

@@ -57,7 +57,7 @@ class ExpCLIPConfig(CLIPConfig):
 
 ExpCLIPConfig.register_for_auto_class()
 
-# The installed library is found by the Auto classes without trust_remote_code. A checkpoint's copy of this file does not
+# Once a name of the installed library was used, the Auto classes find it without trust_remote_code. A checkpoint's copy of this file does not
 # register itself: it would then answer for every other checkpoint as well.
 if __name__ == "modeling_expclip.configuration_expclip":
     AutoConfig.register("expclip", ExpCLIPConfig)

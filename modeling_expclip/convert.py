@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer, PreTrainedConfig
+from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from .card import checkpoint_card
-from .checkpoint import save_checkpoint
+from .checkpoint import check_output, load_weights, model_type_of, save_checkpoint
 from .configuration_expclip import ExpCLIPConfig
 from .modeling_expclip import ExpCLIPModel
 from .processing_expclip import ExpCLIPProcessor
@@ -57,21 +57,23 @@ def load_head(path: str | Path) -> torch.Tensor:
         raise ValueError(
             f"{path} is refused: it is not a plain state dict (it holds pickled code, or is damaged)"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # damaged files make torch raise a dozen kinds
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path} cannot be read as a .pth file, it may be cut off: {reason}") from None
     if not isinstance(state, dict) or set(state) != {HEAD_KEY}:
         found = ", ".join(map(str, list(state)[:5])) if isinstance(state, dict) else type(state).__name__
         raise ValueError(f"{path} must hold one tensor named {HEAD_KEY!r}, found: {found}")
     weight = state[HEAD_KEY]
-    if not isinstance(weight, torch.Tensor) or weight.ndim != 2 or not weight.is_floating_point() or not weight.numel():
+    plain = isinstance(weight, torch.Tensor) and weight.layout == torch.strided and weight.device.type == "cpu"
+    if not plain or weight.ndim != 2 or not weight.is_floating_point() or not weight.numel():
         shape = tuple(weight.shape) if isinstance(weight, torch.Tensor) else type(weight).__name__
         raise ValueError(
             f"{path}: {HEAD_KEY!r} must be a matrix of floats (alignment_dim, projection_dim), got {shape}"
         )
-    if not weight.isfinite().all():
-        raise ValueError(f"{path}: {HEAD_KEY!r} holds values that are not finite; the file is damaged")
-    return weight.float()
+    weight = weight.float()
+    if not weight.isfinite().all() or not weight.any():
+        raise ValueError(f"{path}: {HEAD_KEY!r} holds values that are not finite, or only zeros; the file is damaged")
+    return weight
 
 
 def paper_image_processor(image_size: int) -> CLIPImageProcessorPil:
@@ -92,18 +94,12 @@ def convert(clip: str, head: str | Path, output: str | Path) -> None:
 
     Raises ValueError when ``clip`` is no CLIP or the head does not fit its projection; nothing is left at ``output`` then.
     """
+    check_output(output)
     weight = load_head(head)
-    if not Path(clip).is_dir() and (clip.count("/") != 1 or clip.startswith((".", "/", "~"))):
-        raise FileNotFoundError(
-            f"no CLIP folder {clip!r}, and it is not a Hub id such as 'openai/clip-vit-base-patch32'"
-        )
-    model_type = PreTrainedConfig.get_config_dict(clip)[0].get("model_type")
+    model_type = model_type_of(clip)
     if model_type != "clip":
         raise ValueError(f"{clip} holds a model of type {model_type!r}; expected a CLIP ('clip')")
-    source, report = CLIPModel.from_pretrained(clip, dtype=torch.float32, output_loading_info=True)
-    if report["missing_keys"] or report["mismatched_keys"]:
-        wrong = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
-        raise ValueError(f"the weights of {clip} are incomplete or of the wrong shape: {', '.join(wrong[:5])}")
+    source = load_weights(CLIPModel, clip, torch.float32)
     width = source.config.projection_dim
     if weight.shape[1] != width:
         raise ValueError(
@@ -119,7 +115,9 @@ def convert(clip: str, head: str | Path, output: str | Path) -> None:
     )
     model = ExpCLIPModel(config)
     model.load_state_dict(source.state_dict() | {"projection_head.weight": weight})
-    tokenizer = truncating(AutoTokenizer.from_pretrained(clip, trust_remote_code=False), config.text_config.max_position_embeddings)
+    tokenizer = truncating(
+        AutoTokenizer.from_pretrained(clip, trust_remote_code=False), config.text_config.max_position_embeddings
+    )
     processor = ExpCLIPProcessor(paper_image_processor(config.vision_config.image_size), tokenizer)
     card = checkpoint_card(
         f"Exp-CLIP on {Path(clip).name}",
@@ -132,6 +130,7 @@ def convert(clip: str, head: str | Path, output: str | Path) -> None:
 
 def convert_released(name: str, output: str | Path) -> None:
     """Downloads one of the paper's heads (``b32``, ``b16``, ``l14``), checks it against its git blob id, and converts it."""
+    check_output(output)
     released = RELEASED[name]
     with tempfile.TemporaryDirectory() as folder:
         head = Path(folder) / Path(released.head).name

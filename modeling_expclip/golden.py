@@ -6,6 +6,7 @@ Synthetic pictures and prompts go through the processor and the model; pictures,
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 import transformers
 from PIL import Image
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers import CLIPModel, ProcessorMixin
 from transformers.utils import cached_file
@@ -24,6 +25,8 @@ NAME = "golden.safetensors"
 LOGIT_TOLERANCE = 1e-3  # float32 on another machine moves CLIP's logits, which reach 100, by up to some 1e-4
 PIXEL_TOLERANCE = 0.02  # a little over one step of 1/255 after CLIP's normalisation
 _STRIDE = 5
+_TENSORS = ("images", "pixel_values", "logits_per_image")
+_METADATA = ("prompts", "logit_tolerance", "pixel_tolerance", "transformers", "torch", "sha256")
 
 
 class VerificationError(ValueError):
@@ -43,6 +46,7 @@ def write(model: CLIPModel, processor: ProcessorMixin, folder: Path) -> None:
         "pixel_tolerance": str(PIXEL_TOLERANCE),
         "transformers": transformers.__version__,
         "torch": str(torch.__version__),
+        "sha256": json.dumps(_digests(folder)),
     }
     save_file(tensors, folder / NAME, metadata=metadata)
 
@@ -50,17 +54,25 @@ def write(model: CLIPModel, processor: ProcessorMixin, folder: Path) -> None:
 def verify(model: CLIPModel, processor: ProcessorMixin, folder: str | Path) -> dict[str, float]:
     """Recomputes the golden outputs of a checkpoint (folder or Hub id) with the model and processor loaded from it.
 
+    Of a folder on this machine, the data files are compared with their recorded sha256 as well.
+
     Returns the largest absolute differences of pixels and logits. Raises VerificationError where one is beyond the
-    tolerance stored with them, FileNotFoundError where there are no golden outputs.
+    tolerance stored with them or a file has changed, FileNotFoundError where there are no golden outputs.
     """
     path = cached_file(str(folder), NAME, _raise_exceptions_for_missing_entries=False)
     if path is None:
         raise FileNotFoundError(
             f"{folder} has no {NAME}; write the checkpoint with `expclip convert` or `expclip merge`"
         )
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-    expected = load_file(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        expected = load_file(path)
+    except SafetensorError as error:
+        raise VerificationError(f"{path} cannot be read: {error}") from None
+    missing = {*_METADATA} - {*metadata} | {*_TENSORS} - {*expected}
+    if missing:
+        raise VerificationError(f"{path} is damaged, it lacks {', '.join(sorted(missing))}")
     written = f"written with transformers {metadata['transformers']}, torch {metadata['torch']}"
     pixels, logits = _answers(model, processor, expected["images"].numpy(), json.loads(metadata["prompts"]))
     differences = {}
@@ -78,7 +90,20 @@ def verify(model: CLIPModel, processor: ProcessorMixin, folder: str | Path) -> d
                 f"{folder}: {name} differ from the golden ones by {difference:.3g}, more than {tolerance:g}: {cause} ({written})"
             )
         differences[name] = difference
+    if Path(folder).is_dir():
+        recorded, found = json.loads(metadata["sha256"]), _digests(Path(folder))
+        changed = sorted(name for name in recorded if recorded[name] != found.get(name))
+        if changed:
+            raise VerificationError(
+                f"{folder}: changed since the checkpoint was written: {', '.join(changed)} ({written})"
+            )
     return differences
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """sha256 of the folder's weights, tokenizer and JSON files; cards and code may be edited."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors") and path.name != NAME)
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def _pictures() -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 from transformers import CLIPProcessor
 
 from .card import checkpoint_card
-from .checkpoint import load_checkpoint, save_checkpoint
+from .checkpoint import check_output, load_checkpoint, save_checkpoint
 from .modeling_expclip import ExpCLIPModel
 
 
@@ -16,6 +16,7 @@ def merge(source: str | Path, output: str | Path) -> None:
 
     Raises ValueError where ``source`` is a plain CLIP, which has no head to merge.
     """
+    check_output(output)
     model, processor = load_checkpoint(source)
     if not isinstance(model, ExpCLIPModel):
         raise ValueError(f"{source} is a plain CLIP already: it has no projection head to merge")
@@ -26,5 +27,7 @@ def merge(source: str | Path, output: str | Path) -> None:
         "`CLIPModel` with the same predictions, which needs no remote code.",
         remote_code=False,
     )
+    for part in (processor.image_processor.__dict__, processor.tokenizer.init_kwargs):
+        part.pop("auto_map", None)  # it names code that the merged folder does not need and does not have
     plain = CLIPProcessor(processor.image_processor, processor.tokenizer)
     save_checkpoint(model.merge_projection(), plain, output, card, reference=model)

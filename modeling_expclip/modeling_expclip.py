@@ -99,12 +99,21 @@ class ExpCLIPModel(CLIPModel):
         """Text embeddings after the head, not normalised.
 
         Args:
-            input_ids: (B, L) with L at most 77. attention_mask, position_ids: (B, L).
+            input_ids: (B, L); what is beyond the tower's positions (77) is cut as a truncating tokenizer would.
+            attention_mask, position_ids: (B, L).
 
         Returns:
             the text tower's output with ``pooler_output`` W P_t g(text), (B, alignment_dim).
         """
         kwargs["return_dict"] = True
+        limit = self.config.text_config.max_position_embeddings
+        if input_ids.shape[-1] > limit:  # the stock pipeline does not truncate
+            mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+            ends = input_ids.gather(1, mask.sum(1, keepdim=True) - 1)  # (B, 1), each row's end token
+            cut = torch.where(mask[:, limit - 1 : limit].bool(), ends, input_ids[:, limit - 1 : limit])
+            input_ids = torch.cat([input_ids[:, : limit - 1], cut], 1)
+            attention_mask = mask[:, :limit]
+            position_ids = None if position_ids is None else position_ids[:, :limit]
         output = super().get_text_features(
             input_ids, attention_mask=attention_mask, position_ids=position_ids, **kwargs
         )
@@ -142,7 +151,8 @@ class ExpCLIPModel(CLIPModel):
         space, folds into both of CLIP's projections. QR, not Cholesky, so that rank-deficient heads work; where the
         head is narrower than CLIP's space, zero rows keep the size.
         """
-        _, triangle = torch.linalg.qr(self.projection_head.weight.double())  # (min(H, D), D)
+        # On the CPU, because not every device has float64.
+        _, triangle = torch.linalg.qr(self.projection_head.weight.cpu().double())  # (min(H, D), D)
         missing = self.config.projection_dim - len(triangle)
         triangle = nn.functional.pad(triangle, (0, 0, 0, missing))  # (D, D)
         config = CLIPConfig(
@@ -153,7 +163,7 @@ class ExpCLIPModel(CLIPModel):
         )
         state = {key: value for key, value in self.state_dict().items() if not key.startswith("projection_head.")}
         for name in ("visual_projection.weight", "text_projection.weight"):
-            state[name] = (triangle @ state[name].double().to(triangle.device)).to(state[name])
+            state[name] = (triangle @ state[name].cpu().double()).to(state[name])
         merged = CLIPModel(config).to(device=self.device, dtype=self.dtype)
         merged.load_state_dict(state)
         return merged.train(self.training)

@@ -7,17 +7,18 @@ tower and a small matrix product.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import torch
-from transformers import Pipeline
+from transformers import AutoModel, Pipeline
+from transformers.pipelines import PIPELINE_REGISTRY
 
-from .processing_expclip import open_image
+from .processing_expclip import open_image, pil_twin
 from .prompts import build_prompts, check_labels
 from .prompts import label_set as labels_of
 
 _TEXT_BATCH = 128
+_KEPT_PROTOTYPES = 64
 _DEFAULT_LABELS = labels_of("rafdb")
 _DEFAULT_PROMPTS = "ensemble10"
 
@@ -42,9 +43,9 @@ class FacialExpressionPipeline(Pipeline):
     _load_tokenizer = True
 
     def __init__(self, *args, **kwargs) -> None:
-        # An instance's own cache: prototypes belong to its model's weights.
-        self._cached_prototypes = lru_cache(maxsize=64)(self._encode_prototypes)
         super().__init__(*args, **kwargs)
+        self.image_processor = pil_twin(self.image_processor)
+        self._prototypes: dict[tuple, torch.Tensor] = {}
 
     def __call__(
         self,
@@ -88,7 +89,15 @@ class FacialExpressionPipeline(Pipeline):
 
         It is not normalised again: a product with it is then the mean of the prompts' logits, which is the paper's ensemble.
         """
-        return self._cached_prototypes(tuple(labels), prompts if isinstance(prompts, str) else tuple(prompts))
+        labels = tuple(check_labels(labels))
+        prompts = prompts if isinstance(prompts, str) else tuple(prompts)
+        # Parameters count their changes; a trained or reloaded model must not answer with prototypes of its past.
+        key = (labels, prompts, sum(parameter._version for parameter in self.model.parameters()))
+        if key not in self._prototypes:
+            if len(self._prototypes) >= _KEPT_PROTOTYPES:
+                del self._prototypes[next(iter(self._prototypes))]
+            self._prototypes[key] = self._encode_prototypes(labels, prompts)
+        return self._prototypes[key]
 
     def _encode_prototypes(self, labels: tuple[str, ...], prompts: str | tuple[str, ...]) -> torch.Tensor:
         groups = build_prompts(labels, prompts)
@@ -114,8 +123,8 @@ class FacialExpressionPipeline(Pipeline):
     ) -> dict[str, torch.Tensor]:
         embeds = self.model.get_image_features(**model_inputs).pooler_output.float()  # (B, D)
         embeds = torch.nn.functional.normalize(embeds, dim=-1)
-        scale = self.model.logit_scale.exp().float()
-        return {"logits": scale * embeds @ self.class_prototypes(labels, prompts).T}  # (B, labels)
+        scale = self.model.logit_scale.exp().float().to(embeds.device)
+        return {"logits": scale * embeds @ self.class_prototypes(labels, prompts).to(embeds.device).T}  # (B, labels)
 
     def postprocess(
         self, model_outputs: dict[str, torch.Tensor], labels: tuple[str, ...] = _DEFAULT_LABELS
@@ -124,3 +133,12 @@ class FacialExpressionPipeline(Pipeline):
         return [
             {"label": label, "score": score} for score, label in sorted(zip(scores, labels), key=lambda pair: -pair[0])
         ]
+
+
+if __name__ == "modeling_expclip.pipeline_expclip":  # not in a checkpoint's copy, which its config names
+    PIPELINE_REGISTRY.register_pipeline(
+        "facial-expression-recognition",
+        pipeline_class=FacialExpressionPipeline,
+        pt_model=(AutoModel,),
+        type="multimodal",
+    )

@@ -1,7 +1,9 @@
 import csv
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -90,19 +92,45 @@ def test_nothing_classified_is_exit_1(checkpoint, faces, tmp_path, capsys):
         (["--labels", "anger,path"], "called like a column of the output: path"),
         (["--output", "out.xlsx"], "must end in"),
         (["--output", "nowhere/out.csv"], "no folder nowhere"),
-        (["--model", "nowhere"], "no checkpoint folder 'nowhere'"),
+        (["--output", "FACES"], "must end in"),
+        (["--output", "FOLDER.csv"], "is a folder"),
+        (["--model", "nowhere"], "no folder 'nowhere'"),
     ],
 )
 def test_wrong_calls_are_exit_2(checkpoint, faces, capsys, arguments, message):
+    (faces / "FOLDER.csv").mkdir()
+    arguments = [str(faces / a) if a in ("FACES", "FOLDER.csv") else a for a in arguments]
     assert classify(checkpoint, faces, *arguments) == 2
     error = capsys.readouterr().err
     assert message in error and len(error.strip().splitlines()) == 1
 
 
-def test_empty_folder_is_exit_2(checkpoint, tmp_path, capsys):
+def test_an_empty_folder_and_impossible_paths_are_rows(checkpoint, faces, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    assert classify(checkpoint, tmp_path / "empty") == 2
-    assert "no image files below" in capsys.readouterr().err
+    assert classify(checkpoint, tmp_path / "empty", "x" * 300 + ".png", faces / "a.png") == 0
+    printed = capsys.readouterr().out
+    assert "no image files below this folder" in printed and "File name too long" in printed
+    assert classify(checkpoint, tmp_path / "empty") == 1
+
+
+def test_odd_file_names(checkpoint, faces, tmp_path, capsys):
+    odd = os.fsencode(faces) + b"/caf\xe9 \x1b[31m,\n.png"
+    Path(os.fsdecode(odd)).write_bytes((faces / "a.png").read_bytes())
+    for name in ("out.CSV", "out.json", "out.parquet"):
+        assert classify(checkpoint, faces, "--output", tmp_path / name) == 0
+    rows = list(csv.DictReader((tmp_path / "out.CSV").open(newline="", encoding="utf-8")))
+    (row,) = (row for row in rows if "caf" in row["path"])
+    assert row["path"].endswith("caf\\xe9 \x1b[31m,\n.png") and row["label"]
+    assert "\x1b[31m" not in capsys.readouterr().out
+
+
+def test_files_that_are_no_pictures_are_not_run(checkpoint, tmp_path, capsys):
+    """Pillow would hand this to Ghostscript."""
+    (tmp_path / "face.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    (tmp_path / "drawing.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    assert classify(checkpoint, tmp_path) == 1
+    printed = capsys.readouterr().out
+    assert "cannot identify image file" in printed and "drawing.eps" not in printed
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,12 @@ def bad_heads(folder):
     torch.save({"mlp.weight": weight.long()}, folder / "integers.pth")
     torch.save({"mlp.weight": nan}, folder / "nan.pth")
     torch.save({"mlp.weight": "a string"}, folder / "string.pth")
+    torch.save({"mlp.weight": torch.zeros(48, 24)}, folder / "zeros.pth")
+    torch.save({"mlp.weight": weight.to_sparse()}, folder / "sparse.pth")
+    torch.save({"mlp.weight": weight}, folder / "old.pth", _use_new_zipfile_serialization=False)
+    old = (folder / "old.pth").read_bytes()
+    for length in (28, 49, 77, 300, len(old) - 9):
+        (folder / f"old-cut-{length}.pth").write_bytes(old[:length])
 
 
 @pytest.mark.parametrize(
@@ -89,7 +95,7 @@ def bad_heads(folder):
         ("width", "expected a head of shape (H, 24)"),
         ("cut", "cut off"),
         ("start", "refused"),
-        ("empty", "cut off"),
+        ("empty", "cut off: EOFError"),
         ("text", "refused"),
         ("code", "refused"),
         ("code-in-zip", "refused"),
@@ -99,6 +105,12 @@ def bad_heads(folder):
         ("integers", "must be a matrix of floats"),
         ("nan", "not finite"),
         ("string", "must be a matrix"),
+        ("zeros", "only zeros"),
+        ("sparse", "must be a matrix"),
+        ("old-cut-28", "old-cut-28.pth"),
+        ("old-cut-49", "old-cut-49.pth"),
+        ("old-cut-77", "old-cut-77.pth"),
+        ("old-cut-300", "old-cut-300.pth"),
         ("missing", "no head file"),
     ],
 )
@@ -119,8 +131,8 @@ def test_bad_heads_give_one_line_and_leave_nothing(tmp_path, monkeypatch, capsys
 @pytest.mark.parametrize(
     ("clip", "message"),
     [
-        ("nowhere/at/all", "no CLIP folder 'nowhere/at/all'"),
-        ("./gone", "no CLIP folder './gone'"),
+        ("nowhere/at/all", "no folder 'nowhere/at/all'"),
+        ("./gone", "no folder './gone'"),
         ("SIGLIP", "'siglip'"),
     ],
 )
@@ -140,7 +152,7 @@ def test_a_clip_with_missing_weights_is_refused(tmp_path, head_file):
     state = load_file(weights)
     del state["visual_projection.weight"]
     save_file(state, weights, metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"incomplete.*visual_projection\.weight"):
+    with pytest.raises(ValueError, match=r"do not fit its config.*visual_projection\.weight"):
         convert(str(tmp_path / "clip"), head_file, tmp_path / "out")
 
 

@@ -37,20 +37,63 @@ def test_wrong_preprocessing_is_noticed(copy, capsys, name, value):
     config = json.loads(path.read_text())
     config["image_processor"][name] = value
     path.write_text(json.dumps(config))
-    assert main(["verify", "--model", str(copy)]) != 0
+    assert main(["verify", "--model", str(copy)]) == 1
     error = capsys.readouterr().err
     assert "preprocessing has changed" in error or "Input image size" in error
+
+
+def test_changes_that_no_golden_prompt_touches_are_noticed(copy, capsys):
+    state = load_file(copy / "model.safetensors")
+    state["text_model.embeddings.token_embedding.weight"][7] += 1  # a byte that no golden prompt contains
+    save_file(state, copy / "model.safetensors", metadata={"format": "pt"})
+    path = copy / "processor_config.json"
+    path.write_text(path.read_text().replace("0.00392156862745098", "0.00390625"))
+    assert main(["verify", "--model", str(copy)]) == 1
+    assert (
+        "changed since the checkpoint was written: model.safetensors, processor_config.json" in capsys.readouterr().err
+    )
+
+
+def test_card_and_code_may_be_edited(copy):
+    (copy / "README.md").write_text("my own words")
+    assert main(["verify", "--model", str(copy)]) == 0
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "golden.safetensors"])
+def test_files_cut_off(copy, capsys, name):
+    data = (copy / name).read_bytes()
+    (copy / name).write_bytes(data[: len(data) // 2])
+    assert main(["verify", "--model", str(copy)]) == 1
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_golden_without_its_metadata(copy, capsys):
+    save_file(load_file(copy / "golden.safetensors"), copy / "golden.safetensors")
+    assert main(["verify", "--model", str(copy)]) == 1
+    assert "lacks logit_tolerance" in capsys.readouterr().err
+
+
+def test_config_of_another_head(copy, capsys):
+    path = copy / "config.json"
+    path.write_text(path.read_text().replace('"alignment_dim": 48', '"alignment_dim": 47'))
+    assert main(["verify", "--model", str(copy)]) == 1
+    assert "projection_head.weight" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_is_not_there_is_a_wrong_call(capsys):
+    assert main(["verify", "--model", "./nowhere"]) == 2
+    assert "no folder './nowhere'" in capsys.readouterr().err
 
 
 def test_missing_weights_and_missing_golden(copy, capsys):
     state = load_file(copy / "model.safetensors")
     del state["projection_head.weight"]
     save_file(state, copy / "model.safetensors", metadata={"format": "pt"})
-    assert main(["verify", "--model", str(copy)]) == 2
+    assert main(["verify", "--model", str(copy)]) == 1
     assert "projection_head.weight" in capsys.readouterr().err
 
 
 def test_missing_golden_is_an_error(copy, capsys):
     (copy / "golden.safetensors").unlink()
-    assert main(["verify", "--model", str(copy)]) == 2
+    assert main(["verify", "--model", str(copy)]) == 1
     assert "has no golden.safetensors" in capsys.readouterr().err

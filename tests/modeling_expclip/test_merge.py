@@ -23,6 +23,7 @@ def test_merged_folder_is_a_plain_clip(tmp_path, clip_folder, alignment_dim):
         "golden.safetensors",
         "README.md",
     }
+    assert not [path.name for path in merged.glob("*.json") if "auto_map" in path.read_text()]
     assert "trust_remote_code" not in (merged / "README.md").read_text()
     assert type(AutoModel.from_pretrained(merged)) is CLIPModel
     assert main(["verify", "--model", str(merged)]) == 0

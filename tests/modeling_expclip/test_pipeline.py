@@ -101,6 +101,49 @@ def test_wrong_calls(recognise, options, message):
         recognise(picture(), **options)
 
 
+def test_changed_weights_are_not_answered_from_the_cache(checkpoint):
+    model, processor = load_checkpoint(checkpoint)
+    parts = {"tokenizer": processor.tokenizer, "image_processor": processor.image_processor}
+    used = FacialExpressionPipeline(model=model, **parts)
+    used(picture())
+    with torch.no_grad():
+        model.projection_head.weight.normal_(generator=torch.Generator().manual_seed(0))
+    assert used(picture()) == FacialExpressionPipeline(model=model, **parts)(picture())
+
+
+def test_a_string_is_not_a_list_of_labels(recognise):
+    with pytest.raises(ValueError, match="must be a list"):
+        recognise.class_prototypes("anger")
+
+
+def test_cache_does_not_grow_for_ever(recognise):
+    for i in range(70):
+        recognise.class_prototypes([f"label {i}"], "class_name")
+    assert len(recognise._prototypes) <= 64
+
+
+def test_long_labels(recognise, checkpoint):
+    labels = ["very " * 100, "short"]
+    assert len(recognise(picture(), candidate_labels=labels)) == 2
+    stock = pipeline("zero-shot-image-classification", model=str(checkpoint), trust_remote_code=True)
+    found = stock(picture(), candidate_labels=labels, hypothesis_template="{}")
+    expected = recognise(picture(), candidate_labels=labels, prompts=["{}"])
+    assert [e["score"] for e in found] == pytest.approx([e["score"] for e in expected], abs=1e-5)
+
+
+def test_by_task_name_with_a_loaded_model(recognise):
+    parts = {"tokenizer": recognise.tokenizer, "image_processor": recognise.image_processor}
+    named = pipeline("facial-expression-recognition", model=recognise.model, **parts)
+    assert type(named) is FacialExpressionPipeline
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(recognise, checkpoint, dtype):
+    half = pipeline(model=str(checkpoint), trust_remote_code=True, dtype=dtype)
+    expected = {e["label"]: e["score"] for e in recognise(picture())}
+    assert {e["label"]: e["score"] for e in half(picture())} == pytest.approx(expected, abs=0.03)
+
+
 def test_plain_clip_works_too(clip_folder):
     model, processor = load_checkpoint(clip_folder)
     plain = FacialExpressionPipeline(

@@ -49,6 +49,21 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
     assert np.array_equal(np.asarray(open_image(path))[..., 1], GREY)
 
 
+def test_twelve_bits_in_sixteen():
+    values = np.array([[0, 16, 4095]], dtype=np.uint16)
+    assert list(np.asarray(to_rgb(Image.fromarray(values)))[0, :, 0]) == [0, 1, 255]
+
+
+def test_a_path_and_its_picture_give_the_same_pixels(checkpoint, tmp_path):
+    processor = ExpCLIPProcessor.from_pretrained(checkpoint)
+    Image.fromarray(GREY.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    Image.new("RGBA", (9, 9), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    paths = [tmp_path / "deep.png", str(tmp_path / "clear.png")]
+    by_path = processor(images=paths, return_tensors="pt")["pixel_values"]
+    by_picture = processor(images=[Image.open(path) for path in paths], return_tensors="pt")["pixel_values"]
+    assert torch.equal(by_path, by_picture) and (by_path[1] == 1).all()
+
+
 def test_transparency_becomes_white():
     image = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
     image.putpixel((1, 0), (10, 20, 30, 255))

@@ -37,6 +37,8 @@ class ImageTower(nn.Module):
     def __init__(self, sentence_dim: int) -> None:
         super().__init__()
         self.vision_model = CLIPVisionModel(VISION)
+        with torch.no_grad():
+            self.vision_model.embeddings.position_embedding.weight[1:] = grid_positions()
         self.visual_projection = nn.Linear(VISION.hidden_size, PROJECTION_DIM, bias=False)
         self.caption_projection = nn.Linear(sentence_dim, PROJECTION_DIM, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(2.6592))
@@ -47,6 +49,24 @@ class ImageTower(nn.Module):
         """Grey views (B, 1, 48, 48) -> patch tokens (B, 36, 192) and the pooled output (B, 192)."""
         output = self.vision_model(x.expand(-1, 3, -1, -1))
         return output.last_hidden_state[:, 1:], output.pooler_output
+
+
+def grid_positions() -> torch.Tensor:
+    """Sines and cosines of a patch's row and column (patches, hidden_size), as strong as what patches show.
+
+    CLIP's own start, a tenth of that, leaves attention blind to place for the first epochs of so short a training.
+    """
+    side = SIZE // VISION.patch_size
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    angles = [place.flatten()[:, None] * torch.linspace(0.3, 3.0, VISION.hidden_size // 4) for place in (rows, columns)]
+    return 0.35 * torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], 1)
+
+
+@torch.no_grad()
+def mean_feature(convnet: ConvNet, x: torch.Tensor) -> torch.Tensor:
+    """The convnet's mean feature (CHANNELS,) over views (N, 1, 48, 48): what all faces share, and no tower need imitate."""
+    convnet.eval()
+    return torch.stack([convnet(part)[0].mean((0, 2, 3)) for part in x.split(256)]).mean(0)
 
 
 def truth_table(mentions: torch.Tensor, truth: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
@@ -61,10 +81,12 @@ def truth_table(mentions: torch.Tensor, truth: torch.Tensor, expression: torch.T
 def alignment_loss(
     tower: ImageTower,
     convnet: ConvNet,
+    shared_feature: torch.Tensor,
     batch: Callable[[torch.Generator], tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]],
 ) -> Callable[[torch.Generator], torch.Tensor]:
     """Contrastive loss with every true caption a positive, plus the imitation of the convnet, token by token.
 
+    ``shared_feature`` (CHANNELS,) is taken off the convnet's map before tokens are compared with it.
     ``batch`` gives views, truth (B, 1 + factors), the captions' mentions (B, 1 + factors) and sentence embeddings.
     """
     convnet.eval()
@@ -75,9 +97,8 @@ def alignment_loss(
             feature_map, teacher_logits = convnet(x)
             judged = teacher_logits[0].float().softmax(-1)
         tokens, pooled = tower(x)
-        imitation = (
-            1 - F.cosine_similarity(tower.token_head(tokens).float(), feature_map.flatten(2).mT.float(), dim=-1).mean()
-        )
+        wanted = feature_map.flatten(2).mT.float() - shared_feature  # (B, 36, CHANNELS)
+        imitation = 1 - F.cosine_similarity(tower.token_head(tokens).float(), wanted, dim=-1).mean()
         told = F.one_hot(truth[:, 0], len(EXPRESSIONS)).float()
         belief = 0.5 * told + 0.5 * judged
         expression = F.cross_entropy(tower.expression_head(pooled).float(), belief)
