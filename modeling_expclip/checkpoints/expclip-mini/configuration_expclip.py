@@ -1,0 +1,63 @@
+"""ExpCLIPConfig: a CLIPConfig plus the width of the projection head. Travels inside every checkpoint."""
+
+from __future__ import annotations
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, CLIPConfig
+
+# Where transformers finds our classes in a checkpoint folder. Without the third entry the stock
+# zero-shot-image-classification pipeline refuses the model.
+AUTO_MAP = {
+    "AutoConfig": "configuration_expclip.ExpCLIPConfig",
+    "AutoModel": "modeling_expclip.ExpCLIPModel",
+    "AutoModelForZeroShotImageClassification": "modeling_expclip.ExpCLIPModel",
+}
+CUSTOM_PIPELINES = {
+    "facial-expression-recognition": {
+        "impl": "pipeline_expclip.FacialExpressionPipeline",
+        "pt": ["AutoModel"],
+        "type": "multimodal",
+    }
+}
+
+
+@strict
+class ExpCLIPConfig(CLIPConfig):
+    r"""
+    Configuration of an [`ExpCLIPModel`].
+
+    Args:
+        alignment_dim (`int`, defaults to 4096):
+            H, the output width of the projection head: the width of the LLM encoder it was aligned to
+            (4096 for Flan-T5-XXL, the paper's).
+        text_config, vision_config, projection_dim, logit_scale_init_value:
+            as in [`CLIPConfig`].
+
+    Example:
+
+    ```python
+    >>> from modeling_expclip import ExpCLIPConfig, ExpCLIPModel
+
+    >>> config = ExpCLIPConfig(alignment_dim=2048)
+    >>> model = ExpCLIPModel(config)  # random weights
+    ```
+    """
+
+    model_type = "expclip"
+
+    alignment_dim: int = 4096
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        if self.alignment_dim < 1:
+            raise ValueError(f"alignment_dim must be at least 1, got {self.alignment_dim}")
+        self.auto_map = dict(AUTO_MAP)
+        self.custom_pipelines = {task: dict(entry) for task, entry in CUSTOM_PIPELINES.items()}
+
+
+ExpCLIPConfig.register_for_auto_class()
+
+# Once a name of the installed library was used, the Auto classes find it without trust_remote_code. A checkpoint's copy of this file does not
+# register itself: it would then answer for every other checkpoint as well.
+if __name__ == "modeling_expclip.configuration_expclip":
+    AutoConfig.register("expclip", ExpCLIPConfig)

@@ -1,0 +1,124 @@
+"""ExpCLIPProcessor: any picture PIL can open becomes RGB and then CLIP's pixels; prompts become token ids.
+
+Travels inside every checkpoint. The resizing and scaling are the stock CLIPImageProcessor's; which ones is data in
+``processor_config.json`` (the paper squashes to a square and does not normalise).
+"""
+
+from __future__ import annotations
+
+import io
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from transformers import AutoProcessor, BatchFeature, CLIPImageProcessorPil, ProcessorMixin
+
+from .configuration_expclip import ExpCLIPConfig
+
+# What users have. Pillow knows more formats, some of which run other programs on what they are given (EPS).
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "TGA", "ICO")
+_DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_URL_TIMEOUT = 30  # seconds
+
+
+def readable_formats() -> list[str]:
+    """Those of FORMATS that this build of Pillow reads."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def open_image(image: str | Path | Image.Image) -> Image.Image:
+    """Reads a file, a URL or a PIL image as RGB, upright.
+
+    Raises ValueError for a picture with more pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` (before decoding it) and OSError
+    (PIL.UnidentifiedImageError among them) for what is no image, is cut off or cannot be fetched.
+    """
+    if isinstance(image, Image.Image):
+        return to_rgb(image)
+    source = image
+    if str(image).startswith(("http://", "https://")):
+        with urllib.request.urlopen(str(image), timeout=_URL_TIMEOUT) as answer:
+            source = io.BytesIO(answer.read())
+    try:
+        with Image.open(source, formats=readable_formats()) as opened:
+            return to_rgb(opened)
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"refused: {error}") from None
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode of PIL image -> RGB, with its EXIF orientation applied, transparency on white, deep grey scaled to 8 bits.
+
+    Grey of more than 8 bits does not say how many it uses; 12 are assumed for values up to 4095, 16 above.
+    """
+    width, height = image.size
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and width * height > limit:
+        raise ValueError(f"refused: {width} x {height} is more than {limit} pixels; scale the picture down first")
+    image = ImageOps.exif_transpose(image)
+    if image.mode in _DEEP_GREY:  # PIL's own conversion would clip everything above 255 to white
+        values = np.asarray(image).astype(np.int64).clip(0, 65535)
+        brightest = values.max(initial=0)
+        shift = 8 if brightest > 4095 else 4 if brightest > 255 else 0
+        return Image.fromarray((values >> shift).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("pictures with floating-point pixels have no agreed range; save it with 8 or 16 bits first")
+    if image.mode in ("La", "RGBa"):  # premultiplied; PIL converts them only to their ordinary twins
+        image = image.convert(image.mode.upper())
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def pil_twin(image_processor):
+    """The PIL version of a CLIP image processor. Heads are trained on PIL's pixels, and torchvision, which transformers prefers
+    where it is installed, resizes a little differently."""
+    if isinstance(image_processor, CLIPImageProcessorPil):
+        return image_processor
+    return CLIPImageProcessorPil.from_dict(image_processor.to_dict())
+
+
+class ExpCLIPProcessor(ProcessorMixin):
+    r"""
+    Wraps a CLIP image processor and a CLIP tokenizer.
+
+    Args:
+        image_processor: a [`CLIPImageProcessorPil`]; a torchvision one is replaced by its PIL twin.
+        tokenizer: a [`CLIPTokenizer`].
+    """
+
+    def __init__(self, image_processor=None, tokenizer=None, **kwargs) -> None:
+        if image_processor is not None:
+            image_processor = pil_twin(image_processor)
+        super().__init__(image_processor, tokenizer, **kwargs)
+
+    def __call__(self, images=None, text=None, **kwargs) -> BatchFeature:
+        """Prepares model inputs.
+
+        Args:
+            images: a PIL image of any mode, a path or URL, an array or tensor, or a list of them.
+            text: a string or a list of strings; padded to the longest and cut at the tokenizer's ``model_max_length``
+                unless ``padding`` or ``truncation`` say otherwise.
+
+        Returns:
+            ``pixel_values`` (B, 3, height, width) and ``input_ids``, ``attention_mask`` (B, L).
+        """
+        pictures = (str, Path, Image.Image)
+        if isinstance(images, pictures):
+            images = open_image(images)
+        elif isinstance(images, (list, tuple)):
+            images = [open_image(image) if isinstance(image, pictures) else image for image in images]
+        if text is not None:
+            given = kwargs.get("text_kwargs", {})
+            for name in ("padding", "truncation"):
+                if name not in given:
+                    kwargs.setdefault(name, True)
+        return super().__call__(images=images, text=text, **kwargs)
+
+
+ExpCLIPProcessor.register_for_auto_class()
+
+if __name__ == "modeling_expclip.processing_expclip":  # not in a checkpoint's copy
+    AutoProcessor.register(ExpCLIPConfig, ExpCLIPProcessor)

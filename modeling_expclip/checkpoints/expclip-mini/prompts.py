@@ -1,0 +1,177 @@
+"""Labels and the sentences CLIP reads for them.
+
+In: a label set's name or a user's own labels, and a prompt set's name or own templates. Out: the prompts of every
+label. The label sets and prompt sets are those of the Exp-CLIP paper (WACV 2025), string for string.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+_ORDER = (
+    "happiness",
+    "sadness",
+    "neutral",
+    "anger",
+    "surprise",
+    "disgust",
+    "fear",
+    "contempt",
+    "anxiety",
+    "helplessness",
+    "disappointment",
+)
+
+# The paper's data sets share one list of classes, cut at 7, 8 or 11; annotation lists index into it.
+LABEL_SETS: dict[str, tuple[str, ...]] = {
+    "rafdb": _ORDER[:7],
+    "affectnet7": _ORDER[:7],
+    "affectnet8": _ORDER[:8],
+    "ferplus": _ORDER[:8],
+    "dfew": _ORDER[:7],
+    "ferv39k": _ORDER[:7],
+    "mafw": _ORDER,
+    "afew": _ORDER[:7],
+}
+
+# What data sets call these classes. For annotations only: a user's own label is never rewritten.
+LABEL_ALIASES: dict[str, str] = {
+    "happy": "happiness",
+    "joy": "happiness",
+    "joyful": "happiness",
+    "happily": "happiness",
+    "sad": "sadness",
+    "unhappy": "sadness",
+    "neutrality": "neutral",
+    "calm": "neutral",
+    "angry": "anger",
+    "mad": "anger",
+    "surprised": "surprise",
+    "surprising": "surprise",
+    "disgusted": "disgust",
+    "afraid": "fear",
+    "fearful": "fear",
+    "scared": "fear",
+    "contemptuous": "contempt",
+    "anxious": "anxiety",
+    "helpless": "helplessness",
+    "disappointed": "disappointment",
+}
+
+_ADJECTIVES = {
+    "happiness": "happy",
+    "sadness": "sad",
+    "anger": "angry",
+    "surprise": "surprised",
+    "disgust": "disgusted",
+    "fear": "fearful",
+    "contempt": "contemptuous",
+    "anxiety": "anxious",
+    "helplessness": "helpless",
+    "disappointment": "disappointed",
+}
+
+_ENSEMBLE = (
+    "an expression of {noun}.",
+    "a photo of a face with an expression of {noun}.",
+    "a photo radiating {noun} in a person.",
+    "a photo showing someone immersed in {noun}.",
+    "a photo capturing {noun} within an individual.",
+    "a photo of a face displaying {noun}.",
+    "a photo of a person embodying {noun}.",
+    "a good photo capturing someone's {noun}.",
+    "a cropped photo emphasizing a face expressing {noun}.",
+    "a clean photo showcasing a person's {adjective} expression.",
+)
+
+PROMPT_SETS: dict[str, tuple[str, ...]] = {
+    "class_name": ("{noun}.",),
+    "expression": (_ENSEMBLE[0],),
+    "photo": (_ENSEMBLE[1],),
+    "ensemble5": _ENSEMBLE[:5],
+    "ensemble10": _ENSEMBLE,
+}
+
+# Where the paper's ensembles leave their own pattern: class -> position in the ensemble -> template.
+_EXCEPTIONS: dict[str, dict[int, str]] = {
+    "happiness": {
+        5: "a photo of a face exuding {noun}.",
+        9: "a clean photo showcasing a person's {noun}.",
+    },
+    "sadness": {
+        1: _ENSEMBLE[8],
+        2: "a photo exuding {noun} in a person.",
+        8: _ENSEMBLE[1],
+        9: "a clean photo showcasing a person's {noun}.",
+    },
+    "neutral": {7: "a good photo capturing someone's {noun} state."},
+}
+
+
+def label_set(name: str) -> tuple[str, ...]:
+    """The classes of one of the paper's benchmarks, in the paper's order."""
+    if name not in LABEL_SETS:
+        raise ValueError(f"unknown label set {name!r}; choose one of {', '.join(LABEL_SETS)}")
+    return LABEL_SETS[name]
+
+
+def canonical_label(label: str) -> str:
+    """Maps a data set's spelling of a class ("Happy", "angry") to the paper's ("happiness", "anger").
+
+    Raises ValueError for a name that is neither one of the paper's eleven classes nor a known alias.
+    """
+    name = label.strip().lower()
+    name = LABEL_ALIASES.get(name, name)
+    if name not in _ORDER:
+        raise ValueError(f"unknown label {label!r}; known are {', '.join(_ORDER)} and the names in LABEL_ALIASES")
+    return name
+
+
+def check_labels(labels: Iterable[str]) -> list[str]:
+    """Returns the labels as typed, or raises ValueError for an empty list, an empty label or a repeated one."""
+    if isinstance(labels, str):
+        raise ValueError(f"labels must be a list of strings, got the string {labels!r}; write [{labels!r}]")
+    labels = list(labels)
+    if not labels:
+        raise ValueError("no labels given; pass at least one, such as ['happiness', 'sadness']")
+    for label in labels:
+        if not isinstance(label, str) or not label.strip():
+            raise ValueError(f"a label must be a non-empty string, got {label!r}")
+    repeated = sorted({label for label in labels if labels.count(label) > 1})
+    if repeated:
+        raise ValueError(f"labels must differ from each other; given more than once: {', '.join(repeated)}")
+    return labels
+
+
+def build_prompts(labels: Iterable[str], prompts: str | Sequence[str] = "ensemble10") -> list[list[str]]:
+    """The prompts of each label: one list a label, all of the same length.
+
+    Args:
+        labels: the paper's class names or any other words; a word outside the paper's list is its own noun and adjective.
+        prompts: the name of a prompt set (``PROMPT_SETS``), or own templates holding ``{}``, ``{noun}`` or ``{adjective}``.
+    """
+    if isinstance(prompts, str):
+        if prompts not in PROMPT_SETS:
+            choices = ", ".join(PROMPT_SETS)
+            raise ValueError(f"unknown prompt set {prompts!r}; choose one of {choices}, or pass a list of templates")
+        templates, exceptions = PROMPT_SETS[prompts], _EXCEPTIONS if len(PROMPT_SETS[prompts]) > 1 else {}
+    else:
+        templates, exceptions = tuple(prompts), {}
+        if not templates:
+            raise ValueError("no templates given; pass at least one, such as ['a photo of a {} face']")
+    return [
+        [_fill(exceptions.get(label, {}).get(i, template), label) for i, template in enumerate(templates)]
+        for label in check_labels(labels)
+    ]
+
+
+def _fill(template: str, label: str) -> str:
+    adjective = _ADJECTIVES.get(label, label)
+    filled = template
+    for slot, word in (("{noun}", "\0n"), ("{adjective}", "\0a"), ("{}", "\0n")):
+        filled = filled.replace(slot, word)
+    if filled == template:
+        raise ValueError(
+            f"template {template!r} has no place for the label; write {{}}, {{noun}} or {{adjective}} in it"
+        )
+    return filled.replace("\0n", label).replace("\0a", adjective)
