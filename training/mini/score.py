@@ -68,6 +68,13 @@ def main() -> None:
         cells = [war_uar((embeds @ prototypes.T).argmax(1), truth) for embeds, truth in embedded.values()]
         print(f"| {title} | {prompts} |" + "".join(f" {war:.1f} | {uar:.1f} |" for war, uar in cells))
 
+    print("\n| recall of (ensemble10) | " + " | ".join(CLASSES) + " |\n| --- |" + " ---: |" * len(CLASSES))
+    prototypes = pipeline.class_prototypes(CLASSES, "ensemble10")
+    for name, (embeds, truth) in embedded.items():
+        hits = (embeds @ prototypes.T).argmax(1) == truth
+        recalls = [100 * hits[truth == c].float().mean().item() for c in range(len(CLASSES))]
+        print(f"| {name} | " + " | ".join(f"{recall:.1f}" for recall in recalls) + " |")
+
     smile = pipeline.class_prototypes(("smiling", "frowning"), ["a {} person"])
     for name, (embeds, truth) in embedded.items():
         happy, cross = truth == CLASSES.index("happiness"), truth == CLASSES.index("anger")
