@@ -93,6 +93,7 @@ def _classify(arguments: argparse.Namespace) -> int:
             print(tables.text_table(rows, labels))
         if rows and output is not None:
             tables.write(rows, labels, output)
+            print(f"wrote {len(rows)} rows to {output}")
     failed = sum(row.error is not None for row in rows)
     if failed:
         print(f"{failed} of {len(rows)} images could not be classified", file=sys.stderr)

@@ -100,5 +100,5 @@ def text_table(rows: list[Row], labels: tuple[str, ...], limit: int = 50) -> str
         cells = [f"{100 * row.scores[label]:{width}.1f}" for label, width in zip(labels, widths)]
         lines.append("  ".join([f"{path:{path_width}}", f"{row.label:{label_width}}", *cells]))
     if len(rows) > limit:
-        lines.append(f"... and {len(rows) - limit} more rows; --output FILE.csv writes them all")
+        lines.append(f"... and {len(rows) - limit} more rows")
     return "\n".join(line.rstrip() for line in lines)
