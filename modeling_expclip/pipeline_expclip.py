@@ -13,6 +13,8 @@ import torch
 from transformers import AutoModel, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
+# Not used here: transformers 5.6 copies only the files that a pipeline's file names itself, and the next one needs it.
+from .configuration_expclip import ExpCLIPConfig  # noqa: F401
 from .processing_expclip import open_image, pil_twin
 from .prompts import build_prompts, check_labels
 from .prompts import label_set as labels_of

@@ -51,7 +51,11 @@ def test_csv(checkpoint, faces, tmp_path, capsys):
             assert sum(map(float, scores)) == pytest.approx(1, abs=1e-6)
             assert row["label"] == max(LABEL_SETS["rafdb"], key=lambda label: float(row[label]))
     printed = capsys.readouterr()
-    assert "a.png" in printed.out and "wrote 5 rows to" in printed.out and "2 of 5 images could not be classified" in printed.err
+    assert (
+        "a.png" in printed.out
+        and "wrote 5 rows to" in printed.out
+        and "2 of 5 images could not be classified" in printed.err
+    )
     assert not list(tmp_path.glob(".*part"))
 
 
