@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
 from modeling_expclip.prompts import build_prompts
-from training.mini.captions import FACTORS, Caption, caption_pool
+from training.mini.captions import EXPRESSIONS, FACTORS, Caption, caption_pool
 from training.mini.convnet import ConvNet, classification_loss
 from training.mini.export import export
 from training.mini.images import draw_factors, load_faces, plain_views, views
@@ -62,6 +62,8 @@ def main() -> None:
     pool = caption_pool(CAPTIONS, SEED)
     text = train_text(pool, arguments.work, arguments.steps[0])
     pixels, labels = load_faces(arguments.data)
+    if labels.max() >= len(EXPRESSIONS):
+        raise ValueError(f"{arguments.data} has faces labelled other than {', '.join(EXPRESSIONS)}; leave them out")
     convnet = train_convnet(pixels, labels, arguments.work, arguments.steps[1])
     checks = [(path, *load_faces(path)) for path in arguments.validation]
     image = train_image(pool, text, convnet, pixels, labels, checks, arguments.work, arguments.steps[2])

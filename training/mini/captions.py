@@ -10,7 +10,9 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-EXPRESSIONS = ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear")
+from modeling_expclip.prompts import LABEL_SETS
+
+EXPRESSIONS = LABEL_SETS["rafdb"]
 
 # A picture's further factors; the first value is the ordinary one.
 FACTORS = {
