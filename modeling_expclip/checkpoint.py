@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,7 +37,8 @@ def load_weights(model_class: type[CLIPModel], source: str, dtype: torch.dtype) 
             source, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
         )
     except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"the weights in {source} cannot be read: {str(error).splitlines()[0]}") from None
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"the weights in {source} cannot be read: {reason}") from None
     wrong = {kind: sorted(map(str, names)) for kind, names in report.items() if names}
     if wrong:
         raise ValueError(f"the weights in {source} do not fit its config: {wrong}")
@@ -90,7 +91,7 @@ def save_checkpoint(
     processor: ProcessorMixin,
     output: str | Path,
     card: str,
-    reference: Callable[..., torch.Tensor] | None = None,
+    reference: CLIPModel | None = None,
 ) -> None:
     """Writes model, processor, remote code, golden outputs and card to ``output``, loads them again and verifies them.
 
