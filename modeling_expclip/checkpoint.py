@@ -20,21 +20,23 @@ from .modeling_expclip import ExpCLIPModel
 from .processing_expclip import ExpCLIPProcessor
 
 
-def model_type_of(source: str) -> str | None:
+def model_type_of(source: str, revision: str | None = None) -> str | None:
     """The model type in the config of a folder or Hub id. Raises OSError where there is neither."""
     if not Path(source).is_dir() and (source.count("/") != 1 or source.startswith((".", "/", "~"))):
         raise FileNotFoundError(f"no folder {source!r}, and it is not a Hub id such as 'owner/name'")
     try:
-        return PreTrainedConfig.get_config_dict(source)[0].get("model_type")
+        return PreTrainedConfig.get_config_dict(source, revision=revision)[0].get("model_type")
     except OSError as error:
         raise OSError(f"there is no folder {source!r} with a config, and as a Hub id it failed: {error}") from None
 
 
-def load_weights(model_class: type[CLIPModel], source: str, dtype: torch.dtype) -> CLIPModel:
+def load_weights(
+    model_class: type[CLIPModel], source: str, dtype: torch.dtype, revision: str | None = None
+) -> CLIPModel:
     """``from_pretrained`` that accepts no weight missing, left over or of another shape: it raises ValueError."""
     try:
         model, report = model_class.from_pretrained(
-            source, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+            source, revision=revision, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
         )
     except (SafetensorError, RuntimeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]

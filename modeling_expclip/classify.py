@@ -6,12 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
 from tqdm import tqdm
 
 from .checkpoint import load_checkpoint
 from .pipeline_expclip import FacialExpressionPipeline
-from .processing_expclip import open_image, readable_formats
+from .processing_expclip import image_endings, open_image
 
 
 @dataclass
@@ -32,7 +31,7 @@ def find_images(paths: Iterable[str]) -> list[Row]:
 
     A folder without any gives a row that says so.
     """
-    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in readable_formats()}
+    endings = image_endings()
     rows: dict[str, Row] = {}
     for given in paths:
         if not _is_folder(given):

@@ -89,6 +89,20 @@ def truncating(tokenizer: CLIPTokenizer, length: int) -> CLIPTokenizer:
     return tokenizer
 
 
+def with_head(clip: CLIPModel, weight: torch.Tensor) -> ExpCLIPModel:
+    """Exp-CLIP from a CLIP's towers (an Exp-CLIP's own head is left behind) and a head (alignment_dim, projection_dim)."""
+    config = ExpCLIPConfig(
+        text_config=clip.config.text_config.to_dict(),
+        vision_config=clip.config.vision_config.to_dict(),
+        projection_dim=clip.config.projection_dim,
+        logit_scale_init_value=clip.config.logit_scale_init_value,
+        alignment_dim=len(weight),
+    )
+    model = ExpCLIPModel(config)
+    model.load_state_dict(clip.state_dict() | {"projection_head.weight": weight})
+    return model.eval()
+
+
 def convert(clip: str, head: str | Path, output: str | Path) -> None:
     """Writes an Exp-CLIP checkpoint to ``output`` from a CLIP (folder or Hub id) and a head (``.pth``).
 
@@ -106,15 +120,8 @@ def convert(clip: str, head: str | Path, output: str | Path) -> None:
             f"expected a head of shape (H, {width}) for {clip}, got {tuple(weight.shape)}; "
             f"this head belongs to a CLIP whose projection_dim is {weight.shape[1]}"
         )
-    config = ExpCLIPConfig(
-        text_config=source.config.text_config.to_dict(),
-        vision_config=source.config.vision_config.to_dict(),
-        projection_dim=width,
-        logit_scale_init_value=source.config.logit_scale_init_value,
-        alignment_dim=len(weight),
-    )
-    model = ExpCLIPModel(config)
-    model.load_state_dict(source.state_dict() | {"projection_head.weight": weight})
+    model = with_head(source, weight)
+    config = model.config
     tokenizer = truncating(
         AutoTokenizer.from_pretrained(clip, trust_remote_code=False), config.text_config.max_position_embeddings
     )
@@ -125,7 +132,7 @@ def convert(clip: str, head: str | Path, output: str | Path) -> None:
         f"`{Path(head).name}` ({len(weight)} x {width}), put together by `expclip convert`.",
         base_model=None if Path(clip).is_dir() else clip,
     )
-    save_checkpoint(model.eval(), processor, output, card)
+    save_checkpoint(model, processor, output, card)
 
 
 def convert_released(name: str, output: str | Path) -> None:

@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from transformers import AutoProcessor, BatchFeature, CLIPImageProcessorPil, ProcessorMixin
 
 from .configuration_expclip import ExpCLIPConfig
@@ -28,23 +28,33 @@ def readable_formats() -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]
 
 
-def open_image(image: str | Path | Image.Image) -> Image.Image:
-    """Reads a file, a URL or a PIL image as RGB, upright.
+def image_endings() -> set[str]:
+    """The file name endings of these formats, such as ``.jpg``."""
+    return {ending for ending, kind in Image.registered_extensions().items() if kind in readable_formats()}
+
+
+def open_image(image: str | Path | bytes | Image.Image) -> Image.Image:
+    """Reads a file, a URL, a file's content or a PIL image as RGB, upright.
 
     Raises ValueError for a picture with more pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` (before decoding it) and OSError
     (PIL.UnidentifiedImageError among them) for what is no image, is cut off or cannot be fetched.
     """
     if isinstance(image, Image.Image):
         return to_rgb(image)
-    source = image
-    if str(image).startswith(("http://", "https://")):
-        with urllib.request.urlopen(str(image), timeout=_URL_TIMEOUT) as answer:
+    source = io.BytesIO(image) if isinstance(image, bytes) else image
+    if str(source).startswith(("http://", "https://")):
+        with urllib.request.urlopen(str(source), timeout=_URL_TIMEOUT) as answer:
             source = io.BytesIO(answer.read())
     try:
         with Image.open(source, formats=readable_formats()) as opened:
             return to_rgb(opened)
     except Image.DecompressionBombError as error:
         raise ValueError(f"refused: {error}") from None
+    except UnidentifiedImageError:
+        if not isinstance(source, io.BytesIO):
+            raise
+        # Pillow's own message names an object in memory, another one each time.
+        raise UnidentifiedImageError("the content is not an image of a known format, or cut off") from None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -1,0 +1,8 @@
+"""Imported once by the server that forks the processes of the kill tests, so that each of them starts in no time."""
+
+import torch
+
+import training.embedding
+import training.training_run  # noqa: F401
+
+torch.set_num_threads(1)

@@ -1,0 +1,253 @@
+"""The embedding cache: vectors of every face as Parquet shards, one set for CLIP and one for each teacher and instruction.
+
+    CACHE/manifest.json                      the data, and what each set was made with
+    CACHE/skipped.csv                        faces that could not be read, and why
+    CACHE/clip-KEY/part-00000.parquet        id, embedding (D)
+    CACHE/teacher-KEY/part-00000.parquet     id, embedding (H)
+
+A shard appears whole, under a name that says which rows of the data it holds; sets are joined on ``id``. Several processes
+and machines may write to one cache.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from training.recipe import ClipRecipe, TeacherRecipe
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+def set_name(recipe: ClipRecipe | TeacherRecipe, instruction: str | None = None) -> str:
+    """The folder of a set: its kind and a digest of all that decides its vectors."""
+    kind = "clip" if isinstance(recipe, ClipRecipe) else "teacher"
+    return f"{kind}-{hashlib.sha256(json.dumps(set_recipe(recipe, instruction), sort_keys=True).encode()).hexdigest()[:16]}"
+
+
+def set_recipe(recipe: ClipRecipe | TeacherRecipe, instruction: str | None = None) -> dict[str, Any]:
+    settings = dataclasses.asdict(recipe)
+    return settings if isinstance(recipe, ClipRecipe) else {**settings, "instruction": instruction}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The vectors of rows ``index * shard_size`` and following: ids, vectors (N, H) float32, and what was skipped.
+
+    ``digest`` identifies the faces (ids and encoded images) that it was made from, ``items`` what a teacher read of a row
+    besides its image.
+    """
+
+    ids: list[str]
+    vectors: torch.Tensor
+    skipped: list[tuple[str, str]]
+    digest: str
+    items: str
+
+
+class VectorSet:
+    """One folder of shards."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, index: int) -> Path:
+        return self.folder / f"part-{index:05d}.parquet"
+
+    def begin(self, recipe: dict[str, Any], origin: str) -> None:
+        """Records what the set is made with, or raises ValueError if it was begun with other weights."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        known = self.folder / "set.json"
+        content = {"recipe": recipe, "origin": origin}
+        if not known.exists():
+            write_json(known, content)
+        elif (found := json.loads(known.read_text())) != content:
+            raise ValueError(
+                f"{self.folder} was made with {found['recipe'].get('model')} at {found['origin']}; "
+                f"what is here now is {origin}. Use another --output, or pin `revision` in the recipe"
+            )
+
+    def has(self, index: int) -> bool:
+        return self.path(index).is_file()
+
+    def digest(self, index: int) -> str:
+        return self._metadata(index)["digest"]
+
+    def items(self, index: int) -> str:
+        return self._metadata(index)["items"]
+
+    def skipped(self, index: int) -> list[tuple[str, str]]:
+        return [tuple(pair) for pair in json.loads(self._metadata(index)["skipped"])]
+
+    def _metadata(self, index: int) -> dict[str, str]:
+        try:
+            metadata = pq.read_schema(self.path(index)).metadata
+            return {key.decode(): value.decode() for key, value in metadata.items()}
+        except (pa.ArrowInvalid, AttributeError) as error:
+            raise ValueError(
+                f"{self.path(index)} is damaged ({error}); remove it and run training.embed again"
+            ) from None
+
+    def write(self, index: int, shard: Shard) -> None:
+        width = shard.vectors.shape[1]
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(shard.vectors.numpy().reshape(-1)), width)
+        metadata = {"digest": shard.digest, "items": shard.items, "skipped": json.dumps(shard.skipped)}
+        schema = pa.schema([("id", pa.string()), ("embedding", pa.list_(pa.float32(), width))], metadata=metadata)
+        table = pa.Table.from_arrays([pa.array(shard.ids, pa.string()), vectors], schema=schema)
+        part = self.path(index).with_suffix(f".{os.getpid()}.part")
+        pq.write_table(table, part)
+        os.replace(part, self.path(index))
+
+    def read(self, index: int) -> tuple[list[str], np.ndarray]:
+        """Ids and vectors (N, H) of one shard."""
+        try:
+            table = pq.read_table(self.path(index))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ValueError(
+                f"{self.path(index)} is damaged ({error}); remove it and run training.embed again"
+            ) from None
+        column = table.column("embedding").combine_chunks()
+        vectors = column.flatten().to_numpy().reshape(len(table), column.type.list_size)
+        return table.column("id").to_pylist(), vectors
+
+
+def write_json(path: Path, content: Any) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+def begin(cache: Path, data: dict[str, Any]) -> None:
+    """Starts a cache for ``data``, or checks that an existing one is for the same; ``sources`` may have moved.
+
+    Raises ValueError naming what differs.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    manifest = cache / MANIFEST
+    if manifest.exists():
+        found = json.loads(manifest.read_text())
+        for name, value in data.items():
+            if name != "sources" and found["data"].get(name) != value:
+                raise ValueError(
+                    f"{cache} was begun with {name} {found['data'].get(name)}, asked for is {value}; "
+                    "use another --output, or the same data and settings"
+                )
+        return
+    strangers = [
+        path.name for path in cache.iterdir() if not path.name.startswith((".", "clip-", "teacher-", MANIFEST))
+    ]
+    if strangers:
+        raise FileExistsError(f"{cache} is no embedding cache, it holds {strangers[0]}; choose another --output")
+    write_json(manifest, {"format": FORMAT, "data": data, "sets": {}})
+
+
+def sets_in(cache: Path) -> list[VectorSet]:
+    """Every set of a cache, complete or not."""
+    return [VectorSet(path.parent) for path in sorted(cache.glob("*/set.json"))]
+
+
+def finish(cache: Path, shards: int) -> dict[str, Any]:
+    """Completes the manifest and ``skipped.csv`` with every set all of whose ``shards`` are there; returns the manifest.
+
+    Every process calls it when its own work is done; whichever comes last finds everything, and two at once write the same.
+    """
+    manifest = json.loads((cache / MANIFEST).read_text())
+    skipped = set()
+    for each in sets_in(cache):
+        folder = each.folder
+        if all(each.has(index) for index in range(shards)):
+            rows = sum(pq.read_metadata(each.path(index)).num_rows for index in range(shards))
+            manifest["sets"][folder.name] = {**json.loads((folder / "set.json").read_text()), "rows": rows}
+            skipped.update(pair for index in range(shards) for pair in each.skipped(index))
+            for left in folder.glob("*.part"):  # of killed runs
+                left.unlink(missing_ok=True)
+            digests = "".join(each.digest(index) for index in range(shards))
+            manifest["data"] |= {"shards": shards, "fingerprint": hashlib.sha256(digests.encode()).hexdigest()}
+    part = cache / f".skipped.{os.getpid()}.part"
+    with part.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("id", "error"), *sorted(skipped)])
+    os.replace(part, cache / "skipped.csv")
+    write_json(cache / MANIFEST, manifest)
+    return manifest
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What training reads: for each face its ``image`` (N, D) and ``teacher`` (N, H) vector, float32, and its id."""
+
+    ids: list[str]
+    image: torch.Tensor
+    teacher: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def load_pairs(cache: Path, clip: ClipRecipe, teacher: TeacherRecipe) -> tuple[Pairs, dict[str, Any]]:
+    """Joins CLIP's and the teacher's vectors on ``id``; returns them and the manifest.
+
+    Raises FileNotFoundError where there is no cache, ValueError where it is not complete or holds other sets than asked for.
+    """
+    if not (cache / MANIFEST).is_file():
+        raise FileNotFoundError(f"no embedding cache at {cache}; make one with `python -m training.embed`")
+    if len(teacher.instructions) > 1:
+        raise ValueError(
+            f"the recipe has {len(teacher.instructions)} instructions and a head learns from one; "
+            "choose it with --override teacher.instruction='...'"
+        )
+    manifest = json.loads((cache / MANIFEST).read_text())
+    instruction = teacher.instructions[0]
+    names = {"clip": set_name(clip), "teacher": set_name(teacher, instruction)}
+    for kind, name in names.items():
+        if name not in manifest["sets"]:
+            asked = set_recipe(clip) if kind == "clip" else set_recipe(teacher, instruction)
+            there = [entry["recipe"] for other, entry in manifest["sets"].items() if other.startswith(kind)]
+            held = "; ".join(map(_differences(asked), there)) or "none that is complete"
+            raise ValueError(
+                f"{cache} has no complete {kind} vectors as the recipe wants them ({asked['model'] or asked['kind']}). "
+                f"It has: {held}. Run training.embed with this recipe"
+            )
+    first, second = (VectorSet(cache / name) for name in names.values())
+    ids, images, teachers = [], [], []
+    for index in range(manifest["data"]["shards"]):
+        if first.digest(index) != second.digest(index):
+            raise ValueError(f"shard {index} of {first.folder} and {second.folder} hold different faces; embed again")
+        (left, image), (right, vectors) = first.read(index), second.read(index)
+        place = {name: row for row, name in enumerate(right)}
+        rows = [row for row, name in enumerate(left) if name in place]
+        ids += [left[row] for row in rows]
+        if rows:
+            images.append(torch.from_numpy(image[rows]))
+            teachers.append(torch.from_numpy(vectors[[place[left[row]] for row in rows]]))
+    if len(set(ids)) < len(ids):
+        twice = next(name for name, count in Counter(ids).items() if count > 1)
+        raise ValueError(
+            f"{cache}: the id {twice!r} stands for two faces; give every face an id of its own and embed again"
+        )
+    if len(ids) < 2:
+        raise ValueError(
+            f"{cache} has {len(ids)} faces with both vectors; training compares faces, so it needs 2 or more"
+        )
+    return Pairs(ids, torch.cat(images), torch.cat(teachers)), manifest
+
+
+def _differences(asked: dict[str, Any]):
+    def tell(held: dict[str, Any]) -> str:
+        return ", ".join(
+            f"{name} {held.get(name)!r} (asked: {value!r})" for name, value in asked.items() if held.get(name) != value
+        )
+
+    return tell

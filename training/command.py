@@ -1,0 +1,20 @@
+"""What the commands of ``training`` have in common: wrong calls end in one line and exit code 2, Ctrl-C in 130."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+WRONG_CALL, INTERRUPTED = 2, 130
+
+
+def run(name: str, main: Callable[[], None]) -> None:
+    """Calls ``main`` and exits."""
+    try:
+        main()
+    except (ValueError, OSError, ImportError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(WRONG_CALL)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; the same command continues where it stopped", file=sys.stderr)
+        sys.exit(INTERRUPTED)

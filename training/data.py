@@ -1,0 +1,203 @@
+"""Any face data becomes one ``datasets`` schema: ``id`` (string), ``image`` (not decoded yet) and ``label`` (string or null).
+
+In: paths of folders, Parquet files, annotation lists, or Hub ids. Out: a Dataset, or an IterableDataset when streaming,
+from which ``read_image`` makes RGB faces; columns that a teacher or the cropping reads are kept beside the three.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, Value
+from PIL import Image as PIL
+
+from modeling_expclip.processing_expclip import open_image
+from modeling_expclip.prompts import canonical_label
+from training.layouts import LAYOUTS, Entry, find_entries
+
+Faces = Dataset | IterableDataset
+SCHEMA = {"id": Value("string"), "image": Image(decode=False), "label": Value("string")}
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def load_faces(
+    sources: Sequence[str],
+    *,
+    labelled: bool = False,
+    columns: Iterable[str] = (),
+    frames: int = 1,
+    streaming: bool = False,
+) -> Faces:
+    """Loads one or several sources, one after the other, as one table.
+
+    Args:
+        sources: ``PATH`` or ``LAYOUT=PATH``: a Parquet file or a folder of them, a folder of images (LAYOUTS names the
+            layouts; default ``folders``), an annotation list ``*.txt``; or a Hub id ``owner/name`` or ``owner/name:split``
+            (default: the split ``train``). Of several sources, ids are prefixed with what tells their paths apart.
+        labelled: read labels and map them to the paper's names; a face without one, or with an unknown one, is an
+            error. Otherwise labels are not looked at, whatever they are.
+        columns: further columns to keep; a source without one is an error.
+        frames: images taken from each clip of video, from the middles of equal segments.
+        streaming: do not download or convert a Hub id or Parquet files first.
+
+    Raises FileNotFoundError for data that is not there, ValueError for data that is not what it should be.
+    """
+    if not sources:
+        raise ValueError("no face data given; pass --data PATH")
+    names = _names([source.partition("=")[2] or source for source in sources]) if len(sources) > 1 else [""]
+    parts = [_load(source, name, labelled, tuple(columns), frames, streaming) for source, name in zip(sources, names)]
+    return parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
+
+
+def image_bytes(record: dict[str, Any]) -> bytes:
+    """The encoded image of a row. Raises OSError when its file cannot be read."""
+    image = record["image"]
+    if image is None or (image["bytes"] is None and image["path"] is None):
+        raise FileNotFoundError("the row has no image")
+    return image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
+
+
+def read_image(content: bytes, box: Sequence[float] | None = None, margin: float = 0.0) -> PIL.Image:
+    """Decodes a face as RGB, upright, and crops it to ``box`` (x0, y0, x1, y1 in pixels) widened by ``margin`` of its sides.
+
+    Raises OSError or ValueError for what is no image, or a box that does not lie in it.
+    """
+    image = open_image(content)
+    if box is None:
+        return image
+    x0, y0, x1, y1 = box
+    dx, dy = margin * (x1 - x0), margin * (y1 - y0)
+    inside = (
+        max(0, round(x0 - dx)),
+        max(0, round(y0 - dy)),
+        min(image.width, round(x1 + dx)),
+        min(image.height, round(y1 + dy)),
+    )
+    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+        raise ValueError(f"the box {list(box)} holds nothing of an image of {image.width} x {image.height} pixels")
+    return image.crop(inside)
+
+
+def sample_frames(count: int, wanted: int) -> list[int]:
+    """Indices of ``wanted`` frames of ``count``: the middles of equal segments, none twice in a short clip."""
+    return sorted({int((i + 0.5) * count / wanted) for i in range(wanted)})
+
+
+def _names(paths: list[str]) -> list[str]:
+    """What tells paths apart: as many of their last parts as it takes."""
+    parts = [Path(path).parts for path in paths]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-length:]) for part in parts]
+        if len(set(names)) == len(names):
+            return [name.strip("/") + "/" for name in names]
+    raise ValueError(f"the same data is given twice: {', '.join(sorted({p for p in paths if paths.count(p) > 1}))}")
+
+
+def _load(source: str, prefix: str, labelled: bool, columns: tuple[str, ...], frames: int, streaming: bool) -> Faces:
+    layout, _, path = source.rpartition("=")
+    if layout and layout not in LAYOUTS:
+        layout, path = "", source  # a path may hold an equals sign
+    folder = Path(path)
+    parquet = sorted(folder.glob("*.parquet")) if folder.is_dir() else [folder] if folder.suffix == ".parquet" else []
+    if parquet and not layout:
+        return _table(_read_parquet(parquet, streaming), path, prefix, labelled, columns)
+    if not layout and not folder.exists() and _HUB_ID.fullmatch(path.partition(":")[0]):
+        name, _, split = path.partition(":")
+        try:
+            table = datasets.load_dataset(name, split=split or "train", streaming=streaming)
+        except (OSError, ValueError) as error:
+            raise type(error)(f"there is no {path!r} on this disk, and as a Hub data set it failed: {error}") from None
+        return _table(table, path, prefix, labelled, columns)
+    if folder.is_file() and folder.suffix != ".txt":
+        raise ValueError(f"{path} is neither a folder, a .parquet file, nor an annotation list (.txt)")
+    entries = find_entries(folder, layout or ("list" if folder.is_file() else "folders"))
+    if columns:
+        raise ValueError(f"{path}: the columns {', '.join(columns)} are asked for; put images and columns into Parquet")
+    return _from_entries(entries, prefix, labelled, frames)
+
+
+def _read_parquet(files: list[Path], streaming: bool) -> Faces:
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(f"no file {file}")
+    try:
+        return datasets.load_dataset(
+            "parquet", data_files=[str(file) for file in files], split="train", streaming=streaming
+        )
+    except (datasets.exceptions.DatasetGenerationError, ValueError) as error:  # damaged, or without rows
+        raise ValueError(
+            f"{', '.join(map(str, files))} cannot be read as Parquet: {error.__cause__ or error}"
+        ) from None
+
+
+def _from_entries(entries: list[Entry], prefix: str, labelled: bool, frames: int) -> Dataset:
+    rows: dict[str, list] = {name: [] for name in SCHEMA}
+    for entry in entries:
+        label = _known(entry.label, entry.id) if labelled else None
+        chosen = sample_frames(len(entry.frames), frames)
+        for i in chosen:
+            rows["id"].append(prefix + (entry.id if len(entry.frames) == 1 else f"{entry.id}/{entry.frames[i].name}"))
+            rows["image"].append({"bytes": None, "path": str(entry.frames[i])})
+            rows["label"].append(label)
+    return Dataset.from_dict(rows, features=Features(SCHEMA))
+
+
+def _table(table: Faces, source: str, prefix: str, labelled: bool, columns: tuple[str, ...]) -> Faces:
+    """A table with an image column -> the schema."""
+    if table.features is None:
+        table = table._resolve_features()  # a streamed table may not know its columns before its first rows
+    features = table.features
+    image = "image" if "image" in features else next((n for n, f in features.items() if isinstance(f, Image)), None)
+    wanted = [*columns, *(["label"] if labelled else [])]
+    missing = [name for name in wanted if name not in features]
+    if image is None or missing:
+        lacking = ", ".join(missing if image is not None else ["image", *missing])
+        raise ValueError(f"{source} has no column {lacking}; its columns are {', '.join(features)}")
+    kept = dict.fromkeys([image, *columns, *(["id"] if "id" in features else []), *(["label"] if labelled else [])])
+    table = table.select_columns(list(kept)).cast_column(image, Image(decode=False))
+    if image != "image":
+        table = table.rename_column(image, "image")
+    stem = Path(source.partition(":")[0]).stem
+    names = _label_names(features["label"], source) if labelled else None
+
+    def own(record: dict[str, Any], row: int) -> dict[str, Any]:
+        number = record.get("id", f"{stem}-{row:08d}")
+        return {"id": f"{prefix}{number}", "label": _known(_word(record["label"], names), number) if labelled else None}
+
+    if isinstance(table, IterableDataset):
+        return table.map(own, with_indices=True)
+    # Not map(), which would copy every image into another file to add two small columns.
+    small = table.select_columns([name for name in ("id", "label") if name in table.column_names])
+    rows = (
+        [own(record, row) for row, record in enumerate(small)]
+        if small.column_names
+        else [own({}, r) for r in range(len(table))]
+    )
+    table = table.remove_columns([name for name in ("id", "label") if name in table.column_names])
+    table = table.add_column("id", [row["id"] for row in rows], feature=Value("string"))
+    return table.add_column("label", [row["label"] for row in rows], feature=Value("string"))
+
+
+def _label_names(feature: Any, source: str) -> list[str] | None:
+    if isinstance(feature, ClassLabel):
+        return feature.names
+    if getattr(feature, "dtype", None) in ("string", "large_string"):
+        return None
+    raise ValueError(f"{source}: labels are {feature}, numbers without names; store them as ClassLabel or as strings")
+
+
+def _word(label: int | str | None, names: list[str] | None) -> str | None:
+    return names[label] if names is not None and label is not None and label >= 0 else label
+
+
+def _known(label: str | None, where: str) -> str:
+    if not isinstance(label, str):
+        raise ValueError(f"{where} has no label")
+    try:
+        return canonical_label(label)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None

