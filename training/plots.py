@@ -19,7 +19,7 @@ def training_curve(steps: list[dict[str, Any]], path: Path) -> None:
     _draw(panels[1], steps, retrieval, "in-batch retrieval accuracy")
     if means:
         names = {name: name.removeprefix("eval_").removesuffix("_mean_uar") for name in means}
-        _draw(panels[2], steps, names, "zero-shot UAR, percent, mean of five prompt sets")
+        _draw(panels[2], steps, names, "zero-shot UAR, %, mean of prompt sets")
     FigureCanvasAgg(figure).print_png(path)
 
 

@@ -81,7 +81,8 @@ class TrainingRecipe:
 
     ``batch_size`` counts over all processes; it is also the number of candidates of the contrastive loss. ``epochs`` or ``steps``,
     not both. ``centre``: subtract the mean teacher vector of the data. ``start``: ``random``, or ``clip`` for a head that answers as
-    CLIP alone does. ``logit_scale``: null for CLIP's own.
+    CLIP alone does. ``keep``: the share of the starting head in the final one, keep * start + (1 - keep) * trained: the weight-space
+    ensemble of Wortsman et al. (CVPR 2022), which keeps more of what CLIP knew. ``logit_scale``: null for CLIP's own.
     """
 
     batch_size: int = 512
@@ -89,6 +90,7 @@ class TrainingRecipe:
     steps: int | None = None
     centre: bool = False
     start: Literal["random", "clip"] = "random"
+    keep: float = 0.0
     logit_scale: float | None = None
     optimizer: Literal["sgd", "adamw"] = "adamw"
     learning_rate: float = 1e-3
@@ -156,10 +158,16 @@ def _check(recipe: Recipe, path: Path) -> None:
         "training.evaluate_steps": (training.evaluate_steps, 1),
         "training.warmup_steps": (training.warmup_steps, 0),
         "training.seed": (training.seed, 0),
+        "training.keep": (training.keep, 0),
     }
     for name, (value, bound) in least.items():
         if value is not None and not value >= bound:
             raise ValueError(f"{path}: {name} is {value}; it must be at least {bound}")
+    if training.keep >= 1 or (training.keep and training.start == "random"):
+        raise ValueError(
+            f"{path}: training.keep is {training.keep} with start {training.start!r}; it must be below 1, and needs start: clip, "
+            "because there is nothing in a random head to keep"
+        )
     if not recipe.teacher.instructions:
         raise ValueError(f"{path}: teacher.instruction is an empty list")
 

@@ -29,12 +29,13 @@ def source_of(model: str) -> str:
 
 
 def origin_of(model: str | None, revision: str | None = None) -> str:
-    """Identifies weights: a package's version, the sha256 of a folder's files, or the commit of a Hub id.
+    """Identifies weights: a package's version, the sha256 of a folder's files, or the commit of a Hub id. Teachers without a model
+    get a constant: what they read belongs to the data, or to this repository.
 
     Raises OSError for a model that is not to be found.
     """
     if model is None:
-        return "columns of the data"
+        return "no model"
     if model == MINILM:
         return f"{MINILM} {importlib.metadata.version(MINILM)}"
     folder = Path(source_of(model))

@@ -6,6 +6,7 @@ Which teacher, and how its hidden states become one vector, is the recipe's ``te
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from dataclasses import fields
 from typing import Any
@@ -29,8 +30,9 @@ from transformers import (
 )
 
 from modeling_expclip.convert import paper_image_processor
+from training.mini.describer import Describer
 from training.recipe import TeacherRecipe
-from training.sources import source_of
+from training.sources import MINILM, source_of
 from training.t5_encoders import Blip2Encoder, InstructBlipEncoder
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -212,6 +214,23 @@ class CaptionTeacher(Teacher):
         return _masked_mean(self.model(**inputs).last_hidden_state, inputs["attention_mask"])
 
 
+class DescriberTeacher(Teacher):
+    """The mini's describer writes sentences about a face, MiniLM reads them: the mean of their vectors. Stands in for an LLM where
+    there is no network."""
+
+    reads = frozenset({"instruction"})
+
+    def __init__(self, spec: TeacherRecipe, device: torch.device) -> None:
+        super().__init__(spec, device)
+        self.describe = Describer()
+        encoder = CaptionTeacher(TeacherRecipe("captions", MINILM), device)
+        self.vector = functools.cache(lambda sentence: encoder.embed([sentence], "")[0])  # it knows some hundred
+
+    def embed(self, items: list[Image.Image], instruction: str) -> torch.Tensor:
+        faces = self.describe(items, instruction)
+        return torch.stack([torch.stack([self.vector(sentence) for sentence in face]).mean(0) for face in faces])
+
+
 class VectorTeacher(Teacher):
     """Vectors that were computed elsewhere, checked."""
 
@@ -243,6 +262,7 @@ TEACHERS = {
     "image-text": ImageTextTeacher,
     "captions": CaptionTeacher,
     "vectors": VectorTeacher,
+    "describer": DescriberTeacher,
 }
 
 

@@ -65,15 +65,24 @@ class AlignmentModel(nn.Module):
         weight: W to start from.
         logit_scale: the loss's inverse temperature, CLIP's exp(logit_scale); not trained.
         centre: (alignment_dim,), subtracted from every teacher vector.
+        keep: share of ``weight`` in the final head.
     """
 
-    def __init__(self, weight: torch.Tensor, logit_scale: float, centre: torch.Tensor | None = None) -> None:
+    def __init__(
+        self, weight: torch.Tensor, logit_scale: float, centre: torch.Tensor | None = None, keep: float = 0.0
+    ) -> None:
         super().__init__()
         self.projection_head = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
         with torch.no_grad():
             self.projection_head.weight.copy_(weight)
         self.logit_scale = logit_scale
         self.register_buffer("centre", torch.zeros(len(weight)) if centre is None else centre, persistent=False)
+        self.register_buffer("start", weight, persistent=False)
+        self.keep = keep
+
+    def head(self) -> torch.Tensor:
+        """The head as it would be shipped, (alignment_dim, projection_dim)."""
+        return torch.lerp(self.projection_head.weight.detach(), self.start, self.keep).cpu()
 
     def forward(self, image: torch.Tensor, teacher: torch.Tensor) -> dict[str, torch.Tensor]:
         """
@@ -127,8 +136,8 @@ class ExpCLIPTrainer(Trainer):
         super().log(logs, start_time)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
-        """Zero-shot WAR and UAR of W as it is, in percent, for each evaluation set and prompt set, and their mean."""
-        weight = self.accelerator.unwrap_model(self.model).projection_head.weight.detach().cpu()
+        """Zero-shot WAR and UAR of the head as it is, in percent, for each evaluation set and prompt set, and their mean."""
+        weight = self.accelerator.unwrap_model(self.model).head()
         metrics = {}
         for name, faces in (eval_dataset or self.eval_dataset).items():
             metrics |= {f"{metric_key_prefix}_{name}_{key}": value for key, value in faces.score(weight).items()}

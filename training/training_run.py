@@ -117,7 +117,7 @@ def train(
     set_seed(settings.seed)
     weight = initial_head(settings.start, alignment_dim, clip.model.config.projection_dim)
     scale = settings.logit_scale or clip.model.logit_scale.exp().item()
-    model = AlignmentModel(weight, scale, centre)
+    model = AlignmentModel(weight, scale, centre, settings.keep)
     sets = {name: load_zero_shot(source, clip, classes) for name, source in evaluate.items()}
     arguments = training_arguments(settings, len(pairs), output, bool(sets))
     trainer = ExpCLIPTrainer(
@@ -239,9 +239,8 @@ def write_checkpoint(clip: FrozenClip, model: AlignmentModel, recipe: Recipe, fa
         f"Teacher: {teacher.kind} `{teacher.model or teacher.column}`{told}. `recipe.yaml` has every setting.",
         base_model=None if Path(recipe.clip.model).is_dir() or "/" not in recipe.clip.model else recipe.clip.model,
     )
-    weight = model.projection_head.weight.detach().cpu()
     final = output / "final"
-    save_checkpoint(with_head(clip.model, weight), clip.processor, final, card)
+    save_checkpoint(with_head(clip.model, model.head()), clip.processor, final, card)
     for file in sorted(final.iterdir(), key=lambda path: path.name == "config.json"):
         os.replace(file, output / file.name)
     final.rmdir()

@@ -49,7 +49,7 @@ def test_the_cache_holds_clips_features_and_the_teachers_vectors(tmp_path, recip
     assert manifest["data"]["rows"] == 30 and manifest["data"]["shards"] == 2
     assert manifest["data"]["sources"] == [str(data)] and len(manifest["data"]["fingerprint"]) == 64
     origins = {name.partition("-")[0]: entry["origin"] for name, entry in manifest["sets"].items()}
-    assert origins["clip"].startswith("sha256 ") and origins["teacher"] == "columns of the data"
+    assert origins["clip"].startswith("sha256 ") and origins["teacher"] == "no model"
     assert list(csv.reader((cache / "skipped.csv").open())) == [["id", "error"]]
 
 

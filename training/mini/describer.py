@@ -1,0 +1,70 @@
+"""The mini's describer, the small stand-in for an LLM that looks at faces: pictures and an instruction in, sentences out.
+
+The convnet that the mini's training leaves behind sees a face; each sentence speaks of one part of it, for an apparent expression drawn in
+proportion to the convnet's probabilities, so that a face between two gets sentences of both. What it knows, it knows from FER2013's labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from training.mini.captions import EXPRESSIONS, FACTORS
+from training.mini.convnet import ConvNet
+from training.mini.images import SIZE, plain_views
+from training.mini.sentences import PICTURE_SENTENCES, REGIONS, SENTENCES
+
+WEIGHTS = Path(__file__).parent / "describer.safetensors"
+ACTIONS = (
+    "Please play the role of a facial action describer. "
+    "Objectively describe the detailed facial actions of the person in the image."
+)
+PICTURE = "Describe how the picture was taken."
+
+
+class Describer:
+    """Answers two instructions: ``ACTIONS``, which is the paper's, and ``PICTURE``, which says nothing of the face."""
+
+    def __init__(self, weights: Path = WEIGHTS) -> None:
+        self.convnet = ConvNet()
+        self.convnet.load_state_dict({name: value.float() for name, value in load_file(weights).items()})
+        self.convnet.eval()
+
+    @torch.inference_mode()
+    def probabilities(self, pixels: torch.Tensor) -> list[torch.Tensor]:
+        """pixels (B, 48, 48) uint8 -> for the expression and each of FACTORS, the probability of each value (B, values)."""
+        return [logits.softmax(-1) for logits in self.convnet(plain_views(pixels))[1]]
+
+    def __call__(self, images: list[Image.Image], instruction: str) -> list[list[str]]:
+        """The sentences about each face, always the same for the same picture. Raises ValueError for another instruction."""
+        if instruction not in (ACTIONS, PICTURE):
+            raise ValueError(f"the describer knows two instructions, {ACTIONS!r} and {PICTURE!r}, not {instruction!r}")
+        grey = [np.asarray(image.convert("L").resize((SIZE, SIZE), Image.Resampling.BILINEAR)) for image in images]
+        expressions, *factors = self.probabilities(torch.from_numpy(np.stack(grey)))
+        if instruction == PICTURE:
+            return [_picture([values[i].tolist() for values in factors], face) for i, face in enumerate(grey)]
+        return [_actions(weights, face) for weights, face in zip(expressions.tolist(), grey)]
+
+
+def save_describer(convnet: ConvNet, path: Path) -> None:
+    """Matrices in half precision: 1.7 MB, and the same expression for every face of FER2013's validation split."""
+    state = {name: value.half() if value.ndim > 1 else value for name, value in convnet.state_dict().items()}
+    save_file({name: value.contiguous() for name, value in state.items()}, path)
+
+
+def _actions(weights: list[float], face: np.ndarray) -> list[str]:
+    luck = random.Random(hashlib.sha256(face.tobytes()).digest())
+    drawn = luck.choices(EXPRESSIONS, weights, k=len(REGIONS))
+    return [luck.choice(SENTENCES[expression][region]) for expression, region in zip(drawn, REGIONS)]
+
+
+def _picture(factors: list[list[float]], face: np.ndarray) -> list[str]:
+    luck = random.Random(hashlib.sha256(face.tobytes()).digest())
+    drawn = ((name, luck.choices(values, weights)[0]) for (name, values), weights in zip(FACTORS.items(), factors))
+    return [PICTURE_SENTENCES[value] for value in drawn]
