@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format mini
+.PHONY: demo test lint format mini bench
 
 demo: .venv/installed
 	$(BIN)/expclip classify space/examples
@@ -29,3 +29,6 @@ FER2013 ?= ../shared/data/fer2013/train.parquet
 mini: .venv/installed
 	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=67108864 \
 	$(BIN)/python -m training.mini --data $(FER2013) --work work/mini --output work/expclip-mini
+
+bench: .venv/installed
+	$(BIN)/python -m tests.benchmarks.cached_epoch

@@ -78,7 +78,7 @@ def test_colour_is_seen_as_grey(recognise):
     assert scores[0] == pytest.approx(scores[1], abs=0.02)
 
 
-@pytest.mark.parametrize(("data", "floors"), [("fer2013", (48, 40)), ("facial_expressions", (55, 36))])
+@pytest.mark.parametrize(("data", "floors"), [("fer2013", (53, 45)), ("facial_expressions", (58, 41))])
 def test_accuracy_on_held_out_faces(recognise, shared, data, floors):
     from training.mini.score import CLASSES, embed, war_uar
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,17 +13,19 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from transformers import AutoModel
 
-from modeling_expclip import FacialExpressionPipeline
+from modeling_expclip import MINI, FacialExpressionPipeline
 from modeling_expclip.checkpoint import load_checkpoint
 from modeling_expclip.golden import verify
-from tests.training.conftest import kill_ten_times, run, write_faces
+from tests.training.conftest import call, kill_ten_times, run, write_faces
 from training.cache import load_pairs
+from training.clip import FrozenClip
+from training.closed_form import ridge_head
 from training.data import image_bytes, load_faces, read_image
 from training.embedding import embed
 from training.recipe import load_recipe
 from training.trainer import AlignmentModel
 from training.training_run import initial_head, train_from_cache, train_from_images
-from training.zero_shot import war_uar
+from training.zero_shot import load_zero_shot, war_uar
 
 CLASSES = ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear")
 
@@ -279,3 +282,45 @@ def test_evaluation_along_training_agrees_with_the_pipeline(tmp_path, recipe, ca
         war, uar = war_uar(torch.tensor([CLASSES.index(answer[0]["label"]) for answer in answers]), truth)
         assert float(rows["20"][f"eval_small_{prompts}_war"]) == pytest.approx(war)
         assert float(rows["20"][f"eval_small_{prompts}_uar"]) == pytest.approx(uar)
+
+
+def test_a_share_of_the_starting_head_is_kept(tmp_path, recipe, cached):
+    data, cache = cached()
+    settings = {"start": "clip", "seed": 4}
+    for keep in (0.0, 0.25):
+        wanted = load_recipe(recipe(training={**settings, "keep": keep}))
+        train_from_cache(wanted, cache, tmp_path / str(keep), {"small": str(data)}, CLASSES)
+    torch.manual_seed(4)
+    start = initial_head("clip", 30, 24)
+    torch.testing.assert_close(head(tmp_path / "0.25"), 0.25 * start + 0.75 * head(tmp_path / "0.0"), atol=1e-6, rtol=0)
+    first, last = log(tmp_path / "0.25")[0], log(tmp_path / "0.25")[-1]
+    assert first["eval_small_mean_uar"] == log(tmp_path / "0.0")[0]["eval_small_mean_uar"]
+    scored = load_zero_shot(str(data), FrozenClip(wanted.clip), CLASSES).score(head(tmp_path / "0.25"))
+    assert float(last["eval_small_mean_uar"]) == pytest.approx(scored["mean_uar"])
+
+
+def test_ridge_solves_its_normal_equations():
+    torch.manual_seed(0)
+    image, teacher = torch.randn(50, 6), torch.randn(50, 9) + 3
+    weight = ridge_head(image, teacher, 0.1).requires_grad_()
+    penalty = 0.1 * (image.T @ image).diagonal().mean()
+    loss = (image @ weight.T - (teacher - teacher.mean(0))).square().sum() + penalty * weight.square().sum()
+    loss.backward()
+    assert weight.grad.abs().max() < 1e-4
+
+
+def test_the_three_commands_of_the_readme_on_unlabelled_images(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "my faces"
+    for face in load_faces([str(write_faces(tmp_path / "faces.parquet", 12))]):
+        (folder / face["id"]).mkdir(parents=True)
+        (folder / face["id"] / "x.png").write_bytes(image_bytes(face))
+    mini = Path(__file__).parents[2] / "training" / "recipes" / "mini.yaml"
+    assert call("embed", mini, "--data", folder, "--output", tmp_path / "cache", monkeypatch=monkeypatch) == 0
+    arguments = (mini, "--embeddings", tmp_path / "cache", "--output-dir", tmp_path / "run")
+    assert call("train", *arguments, "--override", "training.steps=20", monkeypatch=monkeypatch) == 0
+    model, _ = load_checkpoint(tmp_path / "run")
+    towers, _ = load_checkpoint(MINI)
+    torch.testing.assert_close(model.visual_projection.weight, towers.visual_projection.weight, atol=0, rtol=0)
+    shutil.rmtree(tmp_path / "cache")
+    assert call("train", *arguments, monkeypatch=monkeypatch) == 2
+    assert "no embedding cache" in capsys.readouterr().err

@@ -3,7 +3,9 @@
 1. text     the text tower imitates a sentence encoder (no pictures)
 2. convnet  a convnet learns FER2013's labels
 3. image    the image tower learns from captions and from the convnet's feature map
-4. the checkpoint is assembled in ``--output``
+4. head     the projection head learns from the describer's sentences (recipes/mini.yaml), without labels
+The checkpoint is assembled in ``--output``. The convnet is also written as ``describer.safetensors``; stage 4 uses the one that is in
+training/mini/, so copy it there if it should be replaced.
 """
 
 from __future__ import annotations
@@ -19,9 +21,12 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
 from modeling_expclip.prompts import build_prompts
+from training.embedding import embed
 from training.mini.captions import EXPRESSIONS, FACTORS, Caption, caption_pool
 from training.mini.convnet import ConvNet, classification_loss
-from training.mini.export import export
+from training.mini.describer import WEIGHTS as DESCRIBER
+from training.mini.describer import save_describer
+from training.mini.export import export_towers, export_with_head
 from training.mini.images import draw_factors, load_faces, plain_views, views
 from training.mini.loop import fit
 from training.mini.score import CLASSES, war_uar
@@ -34,12 +39,15 @@ from training.mini.text import (
     train_tokenizer,
 )
 from training.mini.towers import PROJECTION_DIM, ImageTower, alignment_loss, mean_feature
+from training.recipe import load_recipe
+from training.training_run import train_from_cache
 
 SEED = 0
 CAPTIONS = 24_000
 BATCH = 256
 IMAGE_BATCH = 96  # many small steps: with 256 faces a step the ViT learns far less from the same faces
 CARD = Path(__file__).parents[2] / "model_card.md"
+RECIPE = Path(__file__).parents[1] / "recipes" / "mini.yaml"
 FACE_SHARE = 0.6  # of the captions drawn for a face speak of its expression
 
 
@@ -67,7 +75,12 @@ def main() -> None:
     convnet = train_convnet(pixels, labels, arguments.work, arguments.steps[1])
     checks = [(path, *load_faces(path)) for path in arguments.validation]
     image = train_image(pool, text, convnet, pixels, labels, checks, arguments.work, arguments.steps[2])
-    export(*text, image, arguments.output, CARD)
+    save_describer(convnet, arguments.work / DESCRIBER.name)
+    towers = arguments.work / "towers"
+    if not towers.exists():
+        export_towers(*text, image, towers)
+    head = train_head(towers, arguments.data, arguments.work)
+    export_with_head(towers, head, arguments.output, CARD)
 
 
 def train_text(pool: list[Caption], work: Path, steps: int) -> tuple[TextTower, CLIPTokenizer]:
@@ -186,6 +199,13 @@ def train_image(
         after_save=accuracy,
     )
     return tower
+
+
+def train_head(towers: Path, data: Path, work: Path) -> torch.Tensor:
+    recipe = load_recipe(RECIPE, [f"clip.model={towers}"])
+    embed(recipe, [str(data)], work / "cache", 4096)
+    train_from_cache(recipe, work / "cache", work / "head", {}, CLASSES)
+    return load_file(work / "head" / "model.safetensors")["projection_head.weight"]
 
 
 if __name__ == "__main__":

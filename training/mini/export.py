@@ -8,8 +8,8 @@ import torch
 from transformers import CLIPImageProcessorPil, CLIPTokenizer
 
 from modeling_expclip import ExpCLIPConfig, ExpCLIPModel, ExpCLIPProcessor
-from modeling_expclip.checkpoint import save_checkpoint
-from modeling_expclip.convert import truncating
+from modeling_expclip.checkpoint import load_checkpoint, save_checkpoint
+from modeling_expclip.convert import truncating, with_head
 from training.mini.images import MEAN, SIZE, STD
 from training.mini.text import MAX_LENGTH, TextTower
 from training.mini.towers import PROJECTION_DIM, VISION, ImageTower
@@ -46,7 +46,13 @@ def assemble(text: TextTower, tokenizer: CLIPTokenizer, image: ImageTower) -> tu
     return model.eval(), ExpCLIPProcessor(image_processor, truncating(tokenizer, MAX_LENGTH))
 
 
-def export(text: TextTower, tokenizer: CLIPTokenizer, image: ImageTower, output: Path, card: Path) -> None:
-    """Writes the checkpoint, verified, with the model card at ``card`` as its README."""
+def export_towers(text: TextTower, tokenizer: CLIPTokenizer, image: ImageTower, output: Path) -> None:
+    """Writes the towers as a checkpoint whose head is the identity."""
     model, processor = assemble(text, tokenizer, image)
-    save_checkpoint(model, processor, output, card.read_text(encoding="utf-8"))
+    save_checkpoint(model, processor, output, "The towers of expclip-mini; their head is the identity.\n")
+
+
+def export_with_head(towers: str | Path, head: torch.Tensor, output: Path, card: Path) -> None:
+    """Writes the towers with a learned head (H, 128), verified, with the model card at ``card`` as its README."""
+    model, processor = load_checkpoint(towers)
+    save_checkpoint(with_head(model, head), processor, output, card.read_text(encoding="utf-8"))

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from modeling_expclip import LABEL_SETS, MINI, PROMPT_SETS, FacialExpressionPipeline
 from modeling_expclip.checkpoint import load_checkpoint
 from modeling_expclip.prompts import canonical_label
+from training import zero_shot
 
 CLASSES = LABEL_SETS["rafdb"]
 ENOUGH_FACES = 30
@@ -37,13 +38,9 @@ def embed(pipeline: FacialExpressionPipeline, path: Path) -> tuple[torch.Tensor,
 
 
 def war_uar(guess: torch.Tensor, truth: torch.Tensor) -> tuple[float, float]:
-    """Accuracy and mean recall over the classes with enough faces, in percent."""
+    """Accuracy and mean recall over the classes with enough faces, in percent, of the faces that have one of CLASSES."""
     known = truth < len(CLASSES)
-    guess, truth = guess[known], truth[known]
-    hits = guess == truth
-    counts = truth.bincount()
-    recalls = [hits[truth == c].float().mean() for c in range(len(counts)) if counts[c] >= ENOUGH_FACES]
-    return 100 * hits.float().mean().item(), 100 * torch.stack(recalls).mean().item()
+    return zero_shot.war_uar(guess[known], truth[known], ENOUGH_FACES)
 
 
 def main() -> None:

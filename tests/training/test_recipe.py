@@ -1,0 +1,89 @@
+"""Recipes: the ones that come with the code, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from training.recipe import load_recipe
+from training.teachers import check
+
+RECIPES = Path(__file__).parents[2] / "training" / "recipes"
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_recipes_are_whole(path):
+    check(load_recipe(path).teacher)
+
+
+@pytest.mark.parametrize(
+    ("name", "clip"),
+    [("b32", "base-patch32"), ("b16", "base-patch16"), ("l14", "large-patch14")],
+)
+def test_the_papers_recipes_say_what_the_paper_did(name, clip):
+    recipe = load_recipe(RECIPES / f"paper-{name}.yaml")
+    assert (recipe.clip.model, recipe.clip.preprocessing) == (f"openai/clip-vit-{clip}", "paper")
+    teacher, training = recipe.teacher, recipe.training
+    assert (teacher.kind, teacher.model) == ("blip2", "Salesforce/blip2-flan-t5-xxl")
+    assert (teacher.preprocessing, teacher.pooling) == ("paper", "all")
+    assert teacher.instruction == (
+        "Please play the role of a facial action describer. "
+        "Objectively describe the detailed facial actions of the person in the image."
+    )
+    assert (training.optimizer, training.learning_rate, training.momentum, training.weight_decay) == (
+        "sgd",
+        1e-3,
+        0.9,
+        1e-4,
+    )
+    assert (training.batch_size, training.epochs, training.schedule, training.seed) == (512, 5, "constant", 1)
+    assert (training.centre, training.start, training.keep, training.logit_scale) == (False, "random", 0, None)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.sed=1", "unknown key sed; known are batch_size"),
+        ("training.learning_rate=1e-3", r"expected float .*write 1.0e-3"),
+        ("training.learning_rate=fast", "expected float"),
+        ("training.seed=true", "seed is True; expected int"),
+        ("training.schedule=step", "expected 'constant' | 'linear' | 'cosine'"),
+        ("training.epochs=3", "epochs or steps, one of them"),
+        ("training.save_steps=7", "save_steps .7. must be a multiple of log_steps .5."),
+        ("training.batch_size=1", "training.batch_size is 1; it must be at least 2"),
+        ("training.keep=0.5", "there is nothing in a random head to keep"),
+        ("teacher.instruction=[]", "empty list"),
+        ("clip=x", "expected section.key=value"),
+        ("training.seed", "expected section.key=value"),
+        ("training.seed=[", "not YAML"),
+    ],
+)
+def test_mistakes_are_named(recipe, override, message):
+    with pytest.raises(ValueError, match=message):
+        load_recipe(recipe(), [override])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1, 2]", "expected a mapping"),
+        ("clip: {model: x}", "teacher is missing"),
+        ("clip: {}\nteacher: {kind: vectors}", "model is missing"),
+        ("clip: x\nteacher: {kind: vectors}", "expected a mapping, got 'x'"),
+        ("clip: {model: x}\nteacher: {kind: vectors}\ntrainin: {}", "unknown key trainin"),
+        ("clip: {model: x\n", "not YAML"),
+    ],
+)
+def test_broken_files_are_named(tmp_path, content, message):
+    (tmp_path / "r.yaml").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        load_recipe(tmp_path / "r.yaml")
+
+
+def test_overrides_are_read_as_yaml(recipe):
+    loaded = load_recipe(
+        recipe(), ["training.steps=null", "training.epochs=2", "teacher.instruction=[a, b]", "faces.margin=1"]
+    )
+    assert (loaded.training.steps, loaded.training.epochs, loaded.faces.margin) == (None, 2, 1.0)
+    assert loaded.teacher.instructions == ["a", "b"]
