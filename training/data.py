@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import datasets
 from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, Value
@@ -20,6 +20,7 @@ from modeling_expclip.prompts import canonical_label
 from training.layouts import LAYOUTS, Entry, find_entries
 
 Faces = Dataset | IterableDataset
+Labels = Literal["none", "paper", "own"]
 SCHEMA = {"id": Value("string"), "image": Image(decode=False), "label": Value("string")}
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -27,7 +28,7 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 def load_faces(
     sources: Sequence[str],
     *,
-    labelled: bool = False,
+    labels: Labels = "none",
     columns: Iterable[str] = (),
     frames: int = 1,
     streaming: bool = False,
@@ -38,8 +39,8 @@ def load_faces(
         sources: ``PATH`` or ``LAYOUT=PATH``: a Parquet file or a folder of them, a folder of images (LAYOUTS names the
             layouts; default ``folders``), an annotation list ``*.txt``; or a Hub id ``owner/name`` or ``owner/name:split``
             (default: the split ``train``). Of several sources, ids are prefixed with what tells their paths apart.
-        labelled: read labels and map them to the paper's names; a face without one, or with an unknown one, is an
-            error. Otherwise labels are not looked at, whatever they are.
+        labels: ``none`` does not look at labels, whatever they are; ``paper`` maps them to the paper's names, where an unknown one
+            is an error; ``own`` takes the data's own words. A face without a label is an error for both.
         columns: further columns to keep; a source without one is an error.
         frames: images taken from each clip of video, from the middles of equal segments.
         streaming: do not download or convert a Hub id or Parquet files first.
@@ -49,7 +50,7 @@ def load_faces(
     if not sources:
         raise ValueError("no face data given; pass --data PATH")
     names = _names([source.partition("=")[2] or source for source in sources]) if len(sources) > 1 else [""]
-    parts = [_load(source, name, labelled, tuple(columns), frames, streaming) for source, name in zip(sources, names)]
+    parts = [_load(source, name, labels, tuple(columns), frames, streaming) for source, name in zip(sources, names)]
     return parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
 
 
@@ -97,27 +98,27 @@ def _names(paths: list[str]) -> list[str]:
     raise ValueError(f"the same data is given twice: {', '.join(sorted({p for p in paths if paths.count(p) > 1}))}")
 
 
-def _load(source: str, prefix: str, labelled: bool, columns: tuple[str, ...], frames: int, streaming: bool) -> Faces:
+def _load(source: str, prefix: str, labels: Labels, columns: tuple[str, ...], frames: int, streaming: bool) -> Faces:
     layout, _, path = source.rpartition("=")
     if layout and layout not in LAYOUTS:
         layout, path = "", source  # a path may hold an equals sign
     folder = Path(path)
     parquet = sorted(folder.glob("*.parquet")) if folder.is_dir() else [folder] if folder.suffix == ".parquet" else []
     if parquet and not layout:
-        return _table(_read_parquet(parquet, streaming), path, prefix, labelled, columns)
+        return _table(_read_parquet(parquet, streaming), path, prefix, labels, columns)
     if not layout and not folder.exists() and _HUB_ID.fullmatch(path.partition(":")[0]):
         name, _, split = path.partition(":")
         try:
             table = datasets.load_dataset(name, split=split or "train", streaming=streaming)
         except (OSError, ValueError) as error:
             raise type(error)(f"there is no {path!r} on this disk, and as a Hub data set it failed: {error}") from None
-        return _table(table, path, prefix, labelled, columns)
+        return _table(table, path, prefix, labels, columns)
     if folder.is_file() and folder.suffix != ".txt":
         raise ValueError(f"{path} is neither a folder, a .parquet file, nor an annotation list (.txt)")
     entries = find_entries(folder, layout or ("list" if folder.is_file() else "folders"))
     if columns:
         raise ValueError(f"{path}: the columns {', '.join(columns)} are asked for; put images and columns into Parquet")
-    return _from_entries(entries, prefix, labelled, frames)
+    return _from_entries(entries, prefix, labels, frames)
 
 
 def _read_parquet(files: list[Path], streaming: bool) -> Faces:
@@ -134,10 +135,10 @@ def _read_parquet(files: list[Path], streaming: bool) -> Faces:
         ) from None
 
 
-def _from_entries(entries: list[Entry], prefix: str, labelled: bool, frames: int) -> Dataset:
+def _from_entries(entries: list[Entry], prefix: str, labels: Labels, frames: int) -> Dataset:
     rows: dict[str, list] = {name: [] for name in SCHEMA}
     for entry in entries:
-        label = _known(entry.label, entry.id) if labelled else None
+        label = _known(entry.label, entry.id, labels)
         chosen = sample_frames(len(entry.frames), frames)
         for i in chosen:
             rows["id"].append(prefix + (entry.id if len(entry.frames) == 1 else f"{entry.id}/{entry.frames[i].name}"))
@@ -146,27 +147,29 @@ def _from_entries(entries: list[Entry], prefix: str, labelled: bool, frames: int
     return Dataset.from_dict(rows, features=Features(SCHEMA))
 
 
-def _table(table: Faces, source: str, prefix: str, labelled: bool, columns: tuple[str, ...]) -> Faces:
+def _table(table: Faces, source: str, prefix: str, labels: Labels, columns: tuple[str, ...]) -> Faces:
     """A table with an image column -> the schema."""
     if table.features is None:
         table = table._resolve_features()  # a streamed table may not know its columns before its first rows
     features = table.features
     image = "image" if "image" in features else next((n for n, f in features.items() if isinstance(f, Image)), None)
-    wanted = [*columns, *(["label"] if labelled else [])]
+    wanted = [*columns, *(["label"] if labels != "none" else [])]
     missing = [name for name in wanted if name not in features]
     if image is None or missing:
         lacking = ", ".join(missing if image is not None else ["image", *missing])
         raise ValueError(f"{source} has no column {lacking}; its columns are {', '.join(features)}")
-    kept = dict.fromkeys([image, *columns, *(["id"] if "id" in features else []), *(["label"] if labelled else [])])
+    kept = dict.fromkeys(
+        [image, *columns, *(["id"] if "id" in features else []), *(["label"] if labels != "none" else [])]
+    )
     table = table.select_columns(list(kept)).cast_column(image, Image(decode=False))
     if image != "image":
         table = table.rename_column(image, "image")
     stem = Path(source.partition(":")[0]).stem
-    names = _label_names(features["label"], source) if labelled else None
+    names = _label_names(features["label"], source) if labels != "none" else None
 
     def own(record: dict[str, Any], row: int) -> dict[str, Any]:
         number = record.get("id", f"{stem}-{row:08d}")
-        return {"id": f"{prefix}{number}", "label": _known(_word(record["label"], names), number) if labelled else None}
+        return {"id": f"{prefix}{number}", "label": _known(_word(record.get("label"), names), number, labels)}
 
     if isinstance(table, IterableDataset):
         return table.map(own, with_indices=True)
@@ -194,9 +197,13 @@ def _word(label: int | str | None, names: list[str] | None) -> str | None:
     return names[label] if names is not None and label is not None and label >= 0 else label
 
 
-def _known(label: str | None, where: str) -> str:
+def _known(label: str | None, where: str, labels: Labels) -> str | None:
+    if labels == "none":
+        return None
     if not isinstance(label, str):
         raise ValueError(f"{where} has no label")
+    if labels == "own":
+        return label
     try:
         return canonical_label(label)
     except ValueError as error:

@@ -58,7 +58,7 @@ def load_zero_shot(source: str, clip: FrozenClip, classes: Sequence[str]) -> Zer
     Faces of other classes are left out, and their number is printed. Raises ValueError when none is left, OSError for an
     image that cannot be read: a score over what happened to be readable would be another score.
     """
-    faces = load_faces([source], labelled=True)
+    faces = load_faces([source], labels="paper")
     known = [row for row, label in enumerate(faces["label"]) if label in classes]
     if not known:
         raise ValueError(f"{source} has no face labelled {', '.join(classes)}")

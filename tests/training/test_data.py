@@ -34,7 +34,7 @@ def table(tmp_path):
 def test_parquet_becomes_the_schema(table):
     features = {"label": ClassLabel(names=["Happy", "contemptuous"]), "id": Value("int64"), "age": Value("int64")}
     path = table(count=2, features=features, label=[1, 0], id=[17, 4], age=[1, 2])
-    faces = load_faces([path], labelled=True)
+    faces = load_faces([path], labels="paper")
     assert dict(faces.features) == SCHEMA
     assert faces["id"] == ["17", "4"]
     assert faces["label"] == ["contempt", "happiness"]
@@ -78,13 +78,13 @@ def test_a_folder_of_parquet_files_is_read_in_order(table, tmp_path):
 def test_labels_that_are_not_known_are_named(table, label, feature, message):
     path = table(count=2, features={"label": feature}, label=label)
     with pytest.raises(ValueError, match=message):
-        load_faces([path], labelled=True)
+        load_faces([path], labels="paper")
     assert load_faces([path])["label"] == [None, None]
 
 
 def test_missing_columns_are_named(table, tmp_path):
     with pytest.raises(ValueError, match="no column caption, label; its columns are image"):
-        load_faces([table()], labelled=True, columns=["caption"])
+        load_faces([table()], labels="paper", columns=["caption"])
     Dataset.from_dict({"text": ["a"]}).to_parquet(tmp_path / "text.parquet")
     with pytest.raises(ValueError, match="no column image; its columns are text"):
         load_faces([str(tmp_path / "text.parquet")])

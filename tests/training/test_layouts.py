@@ -16,7 +16,7 @@ def save(path, seed=0):
 
 
 def labels(source):
-    faces = load_faces([source], labelled=True)
+    faces = load_faces([source], labels="paper")
     return dict(zip(faces["id"], faces["label"]))
 
 
@@ -44,7 +44,7 @@ def test_labels_are_not_looked_at_unless_wanted(tmp_path):
     faces = load_faces([str(tmp_path)])
     assert faces["label"] == [None, None]
     with pytest.raises(ValueError, match="b.png has no label"):
-        load_faces([str(tmp_path)], labelled=True)
+        load_faces([str(tmp_path)], labels="paper")
 
 
 def test_rafdb_by_folder_numbers_and_by_its_list(tmp_path):
@@ -88,7 +88,7 @@ def test_clips_are_folders_of_frames(tmp_path):
     (entry,) = find_entries(tmp_path, "clips")
     assert (entry.id, entry.label, len(entry.frames)) == ("Sad/clip7", "Sad", 12)
     assert [frame.stem for frame in entry.frames] == [str(number) for number in range(1, 13)]
-    faces = load_faces([f"clips={tmp_path}"], labelled=True, frames=3)
+    faces = load_faces([f"clips={tmp_path}"], labels="paper", frames=3)
     assert faces["id"] == ["Sad/clip7/3.png", "Sad/clip7/7.png", "Sad/clip7/11.png"]
     assert faces["label"] == ["sadness"] * 3
 
@@ -108,7 +108,7 @@ def test_the_papers_annotation_lists(tmp_path):
     ):
         table.write_text(line)
         with pytest.raises(ValueError, match=message):
-            load_faces([str(table)], labelled=True)
+            load_faces([str(table)], labels="paper")
 
 
 def test_sampled_frames_are_the_middles_of_equal_segments():

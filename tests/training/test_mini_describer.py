@@ -37,7 +37,7 @@ def test_a_face_gets_the_same_description_in_any_company():
 
 
 def test_it_sees_smiles_where_there_are(shared):
-    faces = load_faces([str(shared / "data" / "facial_expressions" / "validation.parquet")], labelled=True)
+    faces = load_faces([str(shared / "data" / "facial_expressions" / "validation.parquet")], labels="paper")
     chosen = faces.select([i for i, label in enumerate(faces["label"]) if label in ("happiness", "anger")][:200])
     described = Describer()([read_image(image_bytes(face)) for face in chosen], ACTIONS)
     mouths = {

@@ -274,7 +274,7 @@ def test_evaluation_along_training_agrees_with_the_pipeline(tmp_path, recipe, ca
     recognise = FacialExpressionPipeline(
         model=model, tokenizer=processor.tokenizer, image_processor=processor.image_processor
     )
-    faces = load_faces([str(data)], labelled=True)
+    faces = load_faces([str(data)], labels="paper")
     images = [read_image(image_bytes(face)) for face in faces]
     truth = torch.tensor([CLASSES.index(label) for label in faces["label"]])
     for prompts in ("class_name", "ensemble10"):
