@@ -16,6 +16,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import uuid
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,7 @@ class VectorSet:
         metadata = {"digest": shard.digest, "items": shard.items, "skipped": json.dumps(shard.skipped)}
         schema = pa.schema([("id", pa.string()), ("embedding", pa.list_(pa.float32(), width))], metadata=metadata)
         table = pa.Table.from_arrays([pa.array(shard.ids, pa.string()), vectors], schema=schema)
-        part = self.path(index).with_suffix(f".{os.getpid()}.part")
+        part = _part(self.path(index))
         pq.write_table(table, part)
         os.replace(part, self.path(index))
 
@@ -124,8 +125,13 @@ class VectorSet:
         return table.column("id").to_pylist(), vectors
 
 
+def _part(path: Path) -> Path:
+    """A name for a file that is not whole yet. Machines that share a folder may have equal process ids."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+
+
 def write_json(path: Path, content: Any) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = _part(path)
     part.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     os.replace(part, path)
 
@@ -138,11 +144,13 @@ def begin(cache: Path, data: dict[str, Any]) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     manifest = cache / MANIFEST
     if manifest.exists():
-        found = json.loads(manifest.read_text())
+        found = _manifest(cache)
         for name, value in data.items():
-            if name != "sources" and found["data"].get(name) != value:
+            there = found["data"].get(name)
+            unknown = name == "rows" and None in (there, value)  # of a stream, before its end
+            if name != "sources" and there != value and not unknown:
                 raise ValueError(
-                    f"{cache} was begun with {name} {found['data'].get(name)}, asked for is {value}; "
+                    f"{cache} was begun with {name} {there}, asked for is {value}; "
                     "use another --output, or the same data and settings"
                 )
         return
@@ -154,6 +162,15 @@ def begin(cache: Path, data: dict[str, Any]) -> None:
     write_json(manifest, {"format": FORMAT, "data": data, "sets": {}})
 
 
+def _manifest(cache: Path) -> dict[str, Any]:
+    manifest = json.loads((cache / MANIFEST).read_text())
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise ValueError(
+            f"{cache / MANIFEST} is not the manifest of an embedding cache of format {FORMAT}; choose another folder"
+        )
+    return manifest
+
+
 def sets_in(cache: Path) -> list[VectorSet]:
     """Every set of a cache, complete or not."""
     return [VectorSet(path.parent) for path in sorted(cache.glob("*/set.json"))]
@@ -162,21 +179,28 @@ def sets_in(cache: Path) -> list[VectorSet]:
 def finish(cache: Path, shards: int) -> dict[str, Any]:
     """Completes the manifest and ``skipped.csv`` with every set all of whose ``shards`` are there; returns the manifest.
 
-    Every process calls it when its own work is done; whichever comes last finds everything, and two at once write the same.
+    Every process calls it when its own work is done. Two at once may overwrite each other's manifest, so each looks again after
+    writing until nothing new is there: whoever writes last has seen everything.
     """
-    manifest = json.loads((cache / MANIFEST).read_text())
-    skipped = set()
+    manifest = _complete(cache, shards)
+    while (again := _complete(cache, shards)) != manifest:
+        manifest = again
+    return manifest
+
+
+def _complete(cache: Path, shards: int) -> dict[str, Any]:
+    manifest, skipped = _manifest(cache), set()
     for each in sets_in(cache):
         folder = each.folder
         if all(each.has(index) for index in range(shards)):
             rows = sum(pq.read_metadata(each.path(index)).num_rows for index in range(shards))
             manifest["sets"][folder.name] = {**json.loads((folder / "set.json").read_text()), "rows": rows}
             skipped.update(pair for index in range(shards) for pair in each.skipped(index))
-            for left in folder.glob("*.part"):  # of killed runs
+            for left in folder.glob(".*.part"):  # of killed runs
                 left.unlink(missing_ok=True)
             digests = "".join(each.digest(index) for index in range(shards))
             manifest["data"] |= {"shards": shards, "fingerprint": hashlib.sha256(digests.encode()).hexdigest()}
-    part = cache / f".skipped.{os.getpid()}.part"
+    part = _part(cache / "skipped.csv")
     with part.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("id", "error"), *sorted(skipped)])
     os.replace(part, cache / "skipped.csv")
@@ -186,18 +210,22 @@ def finish(cache: Path, shards: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Pairs:
-    """What training reads: for each face its ``image`` (N, D) and ``teacher`` (N, H) vector, float32, and its id."""
+    """What training reads: for each face its ``image`` (N, D) and ``teacher`` (N, H) vector, float32, and its id.
+
+    ``origin`` says what they were made from: the faces, what else the teacher read, CLIP's and the teacher's weights.
+    """
 
     ids: list[str]
     image: torch.Tensor
     teacher: torch.Tensor
+    origin: dict[str, str]
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
-def load_pairs(cache: Path, clip: ClipRecipe, teacher: TeacherRecipe) -> tuple[Pairs, dict[str, Any]]:
-    """Joins CLIP's and the teacher's vectors on ``id``; returns them and the manifest.
+def load_pairs(cache: Path, clip: ClipRecipe, teacher: TeacherRecipe) -> Pairs:
+    """Joins CLIP's and the teacher's vectors on ``id``.
 
     Raises FileNotFoundError where there is no cache, ValueError where it is not complete or holds other sets than asked for.
     """
@@ -208,20 +236,20 @@ def load_pairs(cache: Path, clip: ClipRecipe, teacher: TeacherRecipe) -> tuple[P
             f"the recipe has {len(teacher.instructions)} instructions and a head learns from one; "
             "choose it with --override teacher.instruction='...'"
         )
-    manifest = json.loads((cache / MANIFEST).read_text())
+    manifest = _manifest(cache)
     instruction = teacher.instructions[0]
     names = {"clip": set_name(clip), "teacher": set_name(teacher, instruction)}
     for kind, name in names.items():
         if name not in manifest["sets"]:
             asked = set_recipe(clip) if kind == "clip" else set_recipe(teacher, instruction)
             there = [entry["recipe"] for other, entry in manifest["sets"].items() if other.startswith(kind)]
-            held = "; ".join(map(_differences(asked), there)) or "none that is complete"
+            held = "; ".join(_differences(asked, other) for other in there) or "none that is complete"
             raise ValueError(
                 f"{cache} has no complete {kind} vectors as the recipe wants them ({asked['model'] or asked['kind']}). "
                 f"It has: {held}. Run training.embed with this recipe"
             )
     first, second = (VectorSet(cache / name) for name in names.values())
-    ids, images, teachers = [], [], []
+    ids, images, teachers, items = [], [], [], hashlib.sha256()
     for index in range(manifest["data"]["shards"]):
         if first.digest(index) != second.digest(index):
             raise ValueError(f"shard {index} of {first.folder} and {second.folder} hold different faces; embed again")
@@ -230,6 +258,7 @@ def load_pairs(cache: Path, clip: ClipRecipe, teacher: TeacherRecipe) -> tuple[P
         rows = [row for row, name in enumerate(left) if name in place]
         ids += [left[row] for row in rows]
         if rows:
+            items.update(second.items(index).encode())
             images.append(torch.from_numpy(image[rows]))
             teachers.append(torch.from_numpy(vectors[[place[left[row]] for row in rows]]))
     if len(set(ids)) < len(ids):
@@ -241,13 +270,15 @@ def load_pairs(cache: Path, clip: ClipRecipe, teacher: TeacherRecipe) -> tuple[P
         raise ValueError(
             f"{cache} has {len(ids)} faces with both vectors; training compares faces, so it needs 2 or more"
         )
-    return Pairs(ids, torch.cat(images), torch.cat(teachers)), manifest
-
-
-def _differences(asked: dict[str, Any]):
-    def tell(held: dict[str, Any]) -> str:
-        return ", ".join(
-            f"{name} {held.get(name)!r} (asked: {value!r})" for name, value in asked.items() if held.get(name) != value
+    widths = sorted({vectors.shape[1] for vectors in teachers})
+    if len(widths) > 1:
+        raise ValueError(
+            f"{second.folder} holds vectors of {' and '.join(map(str, widths))} numbers; they must be of one length"
         )
+    origins = {kind: manifest["sets"][name]["origin"] for kind, name in names.items()}
+    origins |= {"data": manifest["data"]["fingerprint"], "items": items.hexdigest()}
+    return Pairs(ids, torch.cat(images), torch.cat(teachers), origins)
 
-    return tell
+
+def _differences(asked: dict[str, Any], held: dict[str, Any]) -> str:
+    return ", ".join(f"{k} {held.get(k)!r} (asked: {v!r})" for k, v in asked.items() if held.get(k) != v)

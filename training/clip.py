@@ -29,8 +29,6 @@ class FrozenClip:
     ``model`` is the CLIPModel (an Exp-CLIP's head is not used), ``processor`` prepares images as the recipe says.
     """
 
-    column = "image"
-
     def __init__(self, recipe: ClipRecipe, device: torch.device | None = None) -> None:
         source = source_of(recipe.model)
         kind = model_type_of(source, recipe.revision)
@@ -49,8 +47,8 @@ class FrozenClip:
         )
 
     @torch.no_grad()
-    def __call__(self, images: list[Image.Image], instruction: str = "") -> torch.Tensor:
-        """RGB images -> (B, D) float32 on the CPU. A CLIP takes no instruction."""
+    def __call__(self, images: list[Image.Image]) -> torch.Tensor:
+        """RGB images -> (B, D) float32 on the CPU."""
         pixels = self.processor.image_processor(images=images, return_tensors="pt")["pixel_values"]  # (B, 3, S, S)
         pooled = self.model.vision_model(pixels.to(self.model.device, self.model.dtype)).pooler_output
         return self.model.visual_projection(pooled).float().cpu()  # (B, D)

@@ -15,9 +15,10 @@ import datasets
 from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, Value
 from PIL import Image as PIL
 
-from modeling_expclip.processing_expclip import open_image
+from modeling_expclip.processing_expclip import image_endings, open_image
 from modeling_expclip.prompts import canonical_label
-from training.layouts import LAYOUTS, Entry, find_entries
+from training.layouts import Entry, find_entries, split_layout
+from training.recipe import FacesRecipe
 
 Faces = Dataset | IterableDataset
 Labels = Literal["none", "paper", "own"]
@@ -49,7 +50,12 @@ def load_faces(
     """
     if not sources:
         raise ValueError("no face data given; pass --data PATH")
-    names = _names([source.partition("=")[2] or source for source in sources]) if len(sources) > 1 else [""]
+    reserved = sorted(set(columns) & set(SCHEMA))
+    if reserved:
+        raise ValueError(
+            f"the column {reserved[0]!r} cannot be asked for beside {', '.join(SCHEMA)}; rename it in the data"
+        )
+    names = _names([split_layout(source)[1] for source in sources]) if len(sources) > 1 else [""]
     parts = [_load(source, name, labels, tuple(columns), frames, streaming) for source, name in zip(sources, names)]
     return parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
 
@@ -60,6 +66,20 @@ def image_bytes(record: dict[str, Any]) -> bytes:
     if image is None or (image["bytes"] is None and image["path"] is None):
         raise FileNotFoundError("the row has no image")
     return image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
+
+
+def face_columns(faces: FacesRecipe) -> list[str]:
+    """The columns that ``face_of`` reads besides the image."""
+    return ["box"] if faces.crop == "boxes" else []
+
+
+def face_of(record: dict[str, Any], content: bytes, faces: FacesRecipe) -> PIL.Image:
+    """The face of a row, prepared as the recipe says. Raises OSError or ValueError for what cannot be read or cropped."""
+    if faces.crop == "none":
+        return read_image(content)
+    if record["box"] is None:
+        raise ValueError("the row has no box to crop")
+    return read_image(content, record["box"], faces.margin)
 
 
 def read_image(content: bytes, box: Sequence[float] | None = None, margin: float = 0.0) -> PIL.Image:
@@ -99,11 +119,15 @@ def _names(paths: list[str]) -> list[str]:
 
 
 def _load(source: str, prefix: str, labels: Labels, columns: tuple[str, ...], frames: int, streaming: bool) -> Faces:
-    layout, _, path = source.rpartition("=")
-    if layout and layout not in LAYOUTS:
-        layout, path = "", source  # a path may hold an equals sign
+    layout, path = split_layout(source)
     folder = Path(path)
-    parquet = sorted(folder.glob("*.parquet")) if folder.is_dir() else [folder] if folder.suffix == ".parquet" else []
+    parquet = [folder] if folder.suffix == ".parquet" and not folder.is_dir() else []
+    if folder.is_dir() and not layout:
+        parquet = sorted(folder.glob("*.parquet")) or sorted(folder.glob("data/*.parquet"))
+        if parquet and any(file.suffix.lower() in image_endings() for file in folder.rglob("*")):
+            raise ValueError(
+                f"{folder} holds images and Parquet files; give the one or the other, as folders={folder} or its files"
+            )
     if parquet and not layout:
         return _table(_read_parquet(parquet, streaming), path, prefix, labels, columns)
     if not layout and not folder.exists() and _HUB_ID.fullmatch(path.partition(":")[0]):
@@ -169,6 +193,8 @@ def _table(table: Faces, source: str, prefix: str, labels: Labels, columns: tupl
 
     def own(record: dict[str, Any], row: int) -> dict[str, Any]:
         number = record.get("id", f"{stem}-{row:08d}")
+        if number is None:
+            raise ValueError(f"{source}: row {row} has no id; give every face one, or leave the column out")
         return {"id": f"{prefix}{number}", "label": _known(_word(record.get("label"), names), number, labels)}
 
     if isinstance(table, IterableDataset):

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import itertools
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,7 +24,8 @@ from tqdm import tqdm
 from training import cache
 from training.cache import Shard, VectorSet
 from training.clip import FrozenClip, local_device
-from training.data import Faces, image_bytes, load_faces, read_image
+from training.data import Faces, face_columns, face_of, image_bytes, load_faces
+from training.mini.describer import origin as describer_origin
 from training.recipe import FacesRecipe, Recipe
 from training.sources import origin_of
 from training.teachers import check, load_teacher
@@ -74,17 +76,19 @@ def embed_shard(
     todo = [job for job in jobs if not job.vectors.has(index)]
     progress = {id(job): _Progress() for job in todo}
     digest, items = hashlib.sha256(), {job.column: hashlib.sha256() for job in jobs}
-    images = any(job.column == "image" for job in todo)
 
     def read(record: dict[str, Any]) -> tuple[bytes | None, Any]:
         try:
             content = image_bytes(record)
         except OSError as error:
             return None, error
-        if not images:
+        if not todo:
             return content, None
+        # Also where only captions are still to be read: batches must not depend on which sets are there already.
         try:
-            return content, read_image(content, record["box"] if faces.crop == "boxes" else None, faces.margin)
+            return content, face_of(record, content, faces)
+        except MemoryError:
+            raise
         except Exception as error:  # decoders raise many kinds on damaged files; the row is listed with its reason
             return content, error
 
@@ -107,7 +111,10 @@ def embed_shard(
             step(len(records))
     for known in cache.sets_in(jobs[0].vectors.folder.parent):
         if known.has(index) and known.digest(index) != digest.hexdigest():
-            raise ValueError(f"{known.path(index)} was made from other faces than these; use another --output")
+            raise ValueError(
+                f"{known.path(index)} was made from other faces than these; use another --output, or, if faces were repaired, "
+                f"remove {known.path(index).name} from every set"
+            )
     for job in jobs:
         column = "" if job.column == "image" else items[job.column].hexdigest()
         if job in todo:
@@ -126,19 +133,21 @@ def _embed_batch(job: Job, progress: _Progress, records: list[dict[str, Any]], i
         value = image if job.column == "image" else record[job.column]
         if isinstance(image, Exception):
             progress.skipped.append((record["id"], f"{type(image).__name__}: {image}"))
-        elif value is None or value == "":
+        elif value is None or (isinstance(value, str) and not value.strip()):
             progress.skipped.append((record["id"], f"nothing in column {job.column!r}"))
         else:
             kept.append(record["id"])
             values.append(value)
     if not kept:
         return
-    vectors = job.embed(values)
-    wrong = (~vectors.isfinite().all(1)).nonzero().flatten().tolist()
-    if vectors.shape[0] != len(kept) or wrong:
+    try:
+        vectors = job.embed(values)
+    except ValueError as error:
+        raise ValueError(f"faces {kept[0]} to {kept[-1]}: {error}") from None
+    if not vectors.isfinite().all() or vectors.shape[1:] != (progress.parts or [vectors])[0].shape[1:]:
         raise ValueError(
-            f"{job.vectors.folder.name}: vectors of shape {tuple(vectors.shape)} for {len(kept)} faces, "
-            f"not finite for {', '.join(kept[i] for i in wrong[:5])}"
+            f"faces {kept[0]} to {kept[-1]}: {job.vectors.folder.name} got vectors of shape {tuple(vectors.shape)} that are not finite, "
+            "or not as long as those before"
         )
     progress.ids += kept
     progress.parts.append(vectors)
@@ -174,9 +183,12 @@ def embed(recipe: Recipe, sources: list[str], output: Path, shard_size: int, *, 
         raise ValueError(f"--shard-size is {shard_size}; it must be at least 1")
     check(recipe.teacher)
     column = recipe.teacher.input_column
-    columns = {column} - {"image"} | ({"box"} if recipe.faces.crop == "boxes" else set())
+    columns = {column, *face_columns(recipe.faces)} - {"image"}
     faces = load_faces(sources, columns=sorted(columns), frames=recipe.faces.frames, streaming=streaming)
     total = len(faces) if isinstance(faces, Dataset) else None
+    if total is not None and len(set(faces["id"])) < total:
+        twice = next(name for name, count in Counter(faces["id"]).items() if count > 1)
+        raise ValueError(f"the id {twice!r} occurs twice; ids must tell faces apart")
     settings = {name: getattr(recipe.faces, name) for name in ("crop", "margin", "frames", "batch_size")}
     cache.begin(output, {"sources": sources, "rows": total, "shard_size": shard_size, **settings})
 
@@ -185,7 +197,8 @@ def embed(recipe: Recipe, sources: list[str], output: Path, shard_size: int, *, 
     vectors = VectorSet(output / cache.set_name(recipe.clip))
     vectors.begin(cache.set_recipe(recipe.clip), origin_of(recipe.clip.model, recipe.clip.revision))
     jobs = [Job(vectors, "image", lambda items: clip()(items))]
-    origin = origin_of(recipe.teacher.model, recipe.teacher.revision)
+    describer = recipe.teacher.kind == "describer"
+    origin = describer_origin() if describer else origin_of(recipe.teacher.model, recipe.teacher.revision)
     for instruction in recipe.teacher.instructions:
         vectors = VectorSet(output / cache.set_name(recipe.teacher, instruction))
         vectors.begin(cache.set_recipe(recipe.teacher, instruction), origin)

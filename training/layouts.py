@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,12 @@ class Entry:
     label: str | None
 
 
+def split_layout(source: str) -> tuple[str | None, str]:
+    """``LAYOUT=PATH`` -> both; any other text, which may hold an equals sign too, is a path."""
+    layout, equals, path = source.partition("=")
+    return (layout, path) if equals and layout in LAYOUTS else (None, source)
+
+
 def find_entries(path: Path, layout: str) -> list[Entry]:
     """Reads ``path`` in one of LAYOUTS. Raises FileNotFoundError or ValueError naming what is not as the layout says."""
     if not path.exists():
@@ -46,15 +53,20 @@ def find_entries(path: Path, layout: str) -> list[Entry]:
 def _images(folder: Path) -> list[Path]:
     """All image files below ``folder``, hidden ones left out, sorted so that frame 2 comes before frame 10."""
     endings = image_endings()
-    found = []
-    for root, folders, files in os.walk(folder):
+    found, visited = [], set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        if (place := os.path.realpath(root)) in visited:  # a link that leads back
+            folders[:] = []
+            continue
+        visited.add(place)
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(root, name) for name in files if Path(name).suffix.lower() in endings and name[0] != "."]
     return sorted(found, key=_natural)
 
 
-def _natural(path: Path) -> list[tuple[int, int | str]]:
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"([0-9]+)", path.as_posix())]
+def _natural(path: Path) -> tuple[list[tuple[int, int | str]], str]:
+    parts = re.split(r"([0-9]+)", path.as_posix())
+    return [(0, int(part)) if i % 2 else (1, part) for i, part in enumerate(parts)], path.as_posix()
 
 
 def _folders(root: Path) -> Iterator[Entry]:
@@ -67,29 +79,33 @@ def _folders(root: Path) -> Iterator[Entry]:
 def _numbered(root: Path, names: tuple[str | None, ...]) -> Iterator[Entry]:
     """Images in folders called by class numbers."""
     for entry in _folders(root):
-        yield Entry(entry.id, entry.frames, _class_of(entry.label, names, entry.id))
+        yield Entry(entry.id, entry.frames, _class_of(entry.label, names))
 
 
-def _class_of(number: str | None, names: tuple[str | None, ...], where: str) -> str:
+def _class_of(number: str | None, names: tuple[str | None, ...]) -> str | None:
+    """The class of a number. An unknown number stays as it is: who reads labels will name it, who does not is not stopped by it."""
     name = names[int(number)] if number is not None and number.isdecimal() and int(number) < len(names) else None
-    if name is None:
-        known = ", ".join(f"{i} {name}" for i, name in enumerate(names) if name)
-        raise ValueError(f"{where}: {number!r} is no class number here; known are {known}")
-    return name
+    return name or number
 
 
-def _rafdb(root: Path) -> Iterator[Entry]:
-    """RAF-DB: folders 1 to 7, or the basic set's ``EmoLabel/list_patition_label.txt`` beside ``Image/aligned``."""
+def _rafdb(root: Path, part: str = "") -> Iterator[Entry]:
+    """RAF-DB: folders 1 to 7, or the basic set's ``EmoLabel/list_patition_label.txt`` beside ``Image/aligned``, whose file names begin
+    with the ``part`` they belong to."""
     table = root / "EmoLabel" / "list_patition_label.txt"
     if not table.is_file():
         yield from _numbered(root, RAFDB)
         return
+    if not part:
+        raise ValueError(
+            f"{table} lists training and test faces together; choose rafdb-train={root} or rafdb-test={root}"
+        )
     for line in table.read_text(encoding="utf-8").splitlines():
         if not line.strip():
             continue
         name, number = line.split()
         image = root / "Image" / "aligned" / f"{Path(name).stem}_aligned.jpg"
-        yield Entry(image.relative_to(root).as_posix(), (image,), _class_of(number, RAFDB, f"{table}, {name}"))
+        if name.startswith(part):
+            yield Entry(image.relative_to(root).as_posix(), (image,), _class_of(number, RAFDB))
 
 
 def _affectnet(root: Path) -> Iterator[Entry]:
@@ -100,7 +116,7 @@ def _affectnet(root: Path) -> Iterator[Entry]:
     for image in _images(root / "images"):
         annotation = root / "annotations" / f"{image.stem}_exp.npy"
         number = str(np.load(annotation, allow_pickle=False).item())
-        yield Entry(image.relative_to(root).as_posix(), (image,), _class_of(number, AFFECTNET, str(annotation)))
+        yield Entry(image.relative_to(root).as_posix(), (image,), _class_of(number, AFFECTNET))
 
 
 def _affectnet7(root: Path) -> Iterator[Entry]:
@@ -117,7 +133,10 @@ def _ferplus(root: Path) -> Iterator[Entry]:
     for table in tables:
         with table.open(newline="", encoding="utf-8") as file:
             for row in csv.reader(file):
-                votes = [float(vote) for vote in row[-len(FERPLUS_VOTES) :]]
+                try:
+                    votes = [float(vote) for vote in row[-len(FERPLUS_VOTES) :]]
+                except ValueError:
+                    raise ValueError(f"{table}: expected an image, its box and ten votes a line, got {row}") from None
                 label = FERPLUS_VOTES[votes.index(max(votes))]
                 if label is not None:
                     image = table.parent / row[0]
@@ -148,13 +167,15 @@ def _annotation_list(path: Path) -> Iterator[Entry]:
         frames = _images(clip) if clip.is_dir() else [clip]
         if len(frames) != int(fields[1]):
             raise ValueError(f"{where}: the list says {fields[1]} frames, {clip} has {len(frames)}")
-        yield Entry(fields[0], tuple(frames), _class_of(fields[2], LABEL_SETS["mafw"], where))
+        yield Entry(fields[0], tuple(frames), _class_of(fields[2], LABEL_SETS["mafw"]))
 
 
 LAYOUTS: dict[str, Callable[[Path], Iterator[Entry]]] = {
     "folders": _folders,
     "caers": _folders,
     "rafdb": _rafdb,
+    "rafdb-train": partial(_rafdb, part="train"),
+    "rafdb-test": partial(_rafdb, part="test"),
     "affectnet7": _affectnet7,
     "affectnet8": _affectnet,
     "ferplus": _ferplus,

@@ -1,9 +1,34 @@
-"""Pictures of results: the training curve."""
+"""Pictures of results: the training curve, confusion matrices."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+
+def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str, path: Path) -> None:
+    """Counts (classes, classes), rows the truth, as PNG: cells show the share of their row in percent."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    side = 2.2 + 0.55 * len(classes)
+    figure = Figure(figsize=(side, side * 0.92), layout="constrained")
+    panel = figure.subplots()
+    share = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    panel.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    for (row, column), value in np.ndenumerate(share):
+        panel.text(
+            column, row, f"{value:.0f}", ha="center", va="center", fontsize=8, color="white" if value > 55 else "black"
+        )
+    panel.set_xticks(range(len(classes)), classes, rotation=45, ha="right", fontsize=8)
+    panel.set_yticks(range(len(classes)), [f"{name} ({n})" for name, n in zip(classes, matrix.sum(1))], fontsize=8)
+    panel.set_xlabel("apparent expression, as the model says")
+    panel.set_ylabel("as people labelled it (faces)")
+    panel.set_title(title, fontsize=9)
+    FigureCanvasAgg(figure).print_png(path)
 
 
 def training_curve(steps: list[dict[str, Any]], path: Path) -> None:

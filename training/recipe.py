@@ -53,7 +53,7 @@ class TeacherRecipe:
 
     @property
     def instructions(self) -> list[str]:
-        return [self.instruction] if isinstance(self.instruction, str) else self.instruction
+        return [self.instruction] if isinstance(self.instruction, str) else list(dict.fromkeys(self.instruction))
 
     @property
     def input_column(self) -> str:
@@ -141,11 +141,6 @@ def _check(recipe: Recipe, path: Path) -> None:
     training = recipe.training
     if (training.epochs is None) == (training.steps is None):
         raise ValueError(f"{path}: training needs epochs or steps, one of them")
-    if training.save_steps % training.log_steps:
-        raise ValueError(
-            f"{path}: training.save_steps ({training.save_steps}) must be a multiple of log_steps ({training.log_steps}), "
-            "or a resumed run would log other means"
-        )
     least = {
         "faces.frames": (recipe.faces.frames, 1),
         "faces.batch_size": (recipe.faces.batch_size, 1),
@@ -155,14 +150,26 @@ def _check(recipe: Recipe, path: Path) -> None:
         "training.steps": (training.steps, 1),
         "training.learning_rate": (training.learning_rate, 0),
         "training.log_steps": (training.log_steps, 1),
+        "training.save_steps": (training.save_steps, 1),
+        "training.weight_decay": (training.weight_decay, 0),
+        "training.momentum": (training.momentum, 0),
+        "training.logit_scale": (training.logit_scale, 1e-6),
         "training.evaluate_steps": (training.evaluate_steps, 1),
         "training.warmup_steps": (training.warmup_steps, 0),
         "training.seed": (training.seed, 0),
         "training.keep": (training.keep, 0),
     }
     for name, (value, bound) in least.items():
-        if value is not None and not value >= bound:
+        if value is not None and not bound <= value < float("inf"):
             raise ValueError(f"{path}: {name} is {value}; it must be at least {bound}")
+    for name, value, bound in (("momentum", training.momentum, 1), ("seed", training.seed, 2**32)):
+        if value >= bound:
+            raise ValueError(f"{path}: training.{name} is {value}; it must be below {bound}")
+    if training.save_steps % training.log_steps:
+        raise ValueError(
+            f"{path}: training.save_steps ({training.save_steps}) must be a multiple of log_steps ({training.log_steps}), "
+            "or a resumed run would log other means"
+        )
     if training.keep >= 1 or (training.keep and training.start == "random"):
         raise ValueError(
             f"{path}: training.keep is {training.keep} with start {training.start!r}; it must be below 1, and needs start: clip, "
@@ -197,7 +204,9 @@ def _checked(kind: type, content: Any, where: str) -> Any:
 
 
 def _typed(expected: Any, value: Any, where: str) -> Any:
-    options = typing.get_args(expected) if isinstance(expected, types.UnionType) else (expected,)
+    # typing.Literal makes unions of the older kind.
+    union = typing.get_origin(expected) in (types.UnionType, typing.Union)
+    options = typing.get_args(expected) if union else (expected,)
     for option in options:
         if typing.get_origin(option) is Literal:
             if value in typing.get_args(option):

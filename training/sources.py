@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 from pathlib import Path
 
-from transformers import PreTrainedConfig
+from transformers.utils.hub import cached_file, extract_commit_hash
 
 from modeling_expclip import MINI
 
@@ -29,8 +29,8 @@ def source_of(model: str) -> str:
 
 
 def origin_of(model: str | None, revision: str | None = None) -> str:
-    """Identifies weights: a package's version, the sha256 of a folder's files, or the commit of a Hub id. Teachers without a model
-    get a constant: what they read belongs to the data, or to this repository.
+    """Identifies weights: a package's version, the sha256 of a folder's files, or the commit of a Hub id. A teacher without a
+    model reads what is in the data, whose content the cache knows.
 
     Raises OSError for a model that is not to be found.
     """
@@ -48,7 +48,7 @@ def origin_of(model: str | None, revision: str | None = None) -> str:
                     digest.update(block)
         return f"sha256 {digest.hexdigest()}"
     try:
-        config, _ = PreTrainedConfig.get_config_dict(model, revision=revision)
+        config = cached_file(model, "config.json", revision=revision)
     except OSError as error:
         raise OSError(f"there is no folder {model!r}, and as a Hub id it failed: {error}") from None
-    return f"commit {config.get('_commit_hash')}"
+    return f"commit {extract_commit_hash(config, None)}"

@@ -17,21 +17,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torch
 import yaml
+from safetensors.torch import load_file
 from torch.utils.data import Dataset
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_utils import set_seed
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from modeling_expclip.card import checkpoint_card
 from modeling_expclip.checkpoint import save_checkpoint
 from modeling_expclip.convert import with_head
 from training.cache import load_pairs
 from training.clip import FrozenClip, local_device
-from training.data import image_bytes, load_faces, read_image
+from training.data import face_columns, face_of, image_bytes, load_faces
 from training.plots import training_curve
 from training.recipe import Recipe, TrainingRecipe
+from training.sources import origin_of
 from training.teachers import load_teacher
 from training.trainer import AlignmentModel, ExpCLIPTrainer, PairDataset, as_it_is
 from training.zero_shot import load_zero_shot
@@ -47,18 +49,15 @@ def train_from_cache(
     Continues a run that was stopped; does nothing for one that is finished. Raises ValueError when the run in ``output`` was begun
     with another recipe or data, or the cache does not hold what the recipe asks for.
     """
-    pairs, manifest = load_pairs(cache, recipe.clip, recipe.teacher)
+    pairs = load_pairs(cache, recipe.clip, recipe.teacher)
+    here = origin_of(recipe.clip.model, recipe.clip.revision)
+    if here != pairs.origin["clip"]:
+        raise ValueError(
+            f"{cache} was made with {recipe.clip.model} at {pairs.origin['clip']}, what is here now is {here}; a head fits only the "
+            "CLIP it was trained on: embed again, or pin clip.revision"
+        )
     centre = pairs.teacher.double().mean(0).float() if recipe.training.centre else None
-    train(
-        recipe,
-        PairDataset(pairs),
-        pairs.teacher.shape[1],
-        centre,
-        manifest["data"]["fingerprint"],
-        output,
-        evaluate,
-        classes,
-    )
+    train(recipe, PairDataset(pairs), pairs.teacher.shape[1], centre, pairs.origin, output, evaluate, classes)
 
 
 def train_from_images(
@@ -69,29 +68,28 @@ def train_from_images(
         raise ValueError(
             "training.centre needs the mean over all faces; train from an embedding cache, or override it with false"
         )
-    pairs = ImageDataset(recipe, load_faces(sources, frames=recipe.faces.frames))
-    train(
-        recipe, pairs, pairs.__getitems__([0])["teacher"].shape[1], None, " ".join(sources), output, evaluate, classes
-    )
+    pairs = ImageDataset(recipe, sources)
+    width = pairs.__getitems__([0])["teacher"].shape[1]
+    train(recipe, pairs, width, None, {"data": " ".join(sources)}, output, evaluate, classes)
 
 
 class ImageDataset(Dataset):
     """Faces of which every fetched batch is embedded anew. Only for teachers that look at images."""
 
-    def __init__(self, recipe: Recipe, faces: datasets.Dataset) -> None:
+    def __init__(self, recipe: Recipe, sources: Sequence[str]) -> None:
         if recipe.teacher.input_column != "image" or len(recipe.teacher.instructions) > 1:
             raise ValueError("training from images needs a teacher that looks at images, and one instruction")
-        self.faces = faces
+        self.recipe = recipe
+        self.faces = load_faces(sources, columns=face_columns(recipe.faces), frames=recipe.faces.frames)
         self.clip = FrozenClip(recipe.clip)
         self.teacher = load_teacher(recipe.teacher, local_device())
-        self.instruction = recipe.teacher.instructions[0]
 
     def __len__(self) -> int:
         return len(self.faces)
 
     def __getitems__(self, rows: list[int]) -> dict[str, torch.Tensor]:
-        images = [read_image(image_bytes(record)) for record in self.faces.select(rows)]
-        return {"image": self.clip(images), "teacher": self.teacher(images, self.instruction)}
+        images = [face_of(record, image_bytes(record), self.recipe.faces) for record in self.faces.select(rows)]
+        return {"image": self.clip(images), "teacher": self.teacher(images, self.recipe.teacher.instructions[0])}
 
 
 def train(
@@ -99,16 +97,15 @@ def train(
     pairs: Dataset,
     alignment_dim: int,
     centre: torch.Tensor | None,
-    fingerprint: str,
+    origin: dict[str, str],
     output: Path,
     evaluate: Mapping[str, str],
     classes: Sequence[str],
 ) -> None:
-    """Trains on a data set that returns batches of ``image`` (B, D) and ``teacher`` (B, alignment_dim)."""
-    main = int(os.environ.get("RANK", 0)) == 0
-    begun = {"recipe": dataclasses.asdict(recipe), "data": fingerprint, "evaluate": dict(evaluate)}
-    if main:
-        _begin(output, begun)
+    """Trains on a data set that returns batches of ``image`` (B, D) and ``teacher`` (B, alignment_dim); ``origin`` identifies it."""
+    begun = {"recipe": dataclasses.asdict(recipe), "origin": origin}
+    begun |= {"evaluate": sorted(evaluate), "classes": list(classes) if evaluate else []}
+    _check_run(output, begun)
     if (output / "config.json").exists():
         print(f"{output} is finished; choose another --output-dir to train again")
         return
@@ -116,10 +113,14 @@ def train(
     settings = recipe.training
     set_seed(settings.seed)
     weight = initial_head(settings.start, alignment_dim, clip.model.config.projection_dim)
-    scale = settings.logit_scale or clip.model.logit_scale.exp().item()
+    scale = clip.model.logit_scale.exp().item() if settings.logit_scale is None else settings.logit_scale
     model = AlignmentModel(weight, scale, centre, settings.keep)
-    sets = {name: load_zero_shot(source, clip, classes) for name, source in evaluate.items()}
+    sets = {name: load_zero_shot(source, clip, classes, recipe.faces) for name, source in evaluate.items()}
     arguments = training_arguments(settings, len(pairs), output, bool(sets))
+    if int(os.environ.get("RANK", 0)) == 0:
+        _begin(output, begun)
+    newest = newest_checkpoint(output, arguments)
+    arguments.eval_on_start = bool(sets) and newest is None
     trainer = ExpCLIPTrainer(
         model=model,
         args=arguments,
@@ -127,14 +128,29 @@ def train(
         eval_dataset=sets or None,
         data_collator=as_it_is,
         optimizers=(optimizer_of(model, settings), None),
+        callbacks=[LogLastStep()],
     )
-    trainer.train(resume_from_checkpoint=newest_checkpoint(output, arguments))
+    state = TrainerState.load_from_json(str(newest / "trainer_state.json")) if newest else None
+    if state is not None and state.global_step >= state.max_steps:
+        # Killed after its last step. The Trainer would take one more.
+        model.load_state_dict(load_file(newest / SAFE_WEIGHTS_NAME))
+        trainer.state = state
+    else:
+        trainer.train(resume_from_checkpoint=str(newest) if newest else None)
     if sets and trainer.state.global_step % settings.evaluate_steps:
         trainer.evaluate()
     if trainer.is_world_process_zero():
         write_logs(trainer.state.log_history, output)
         write_checkpoint(clip, model, recipe, len(pairs), output)
         print(f"wrote and verified {output}")
+
+
+class LogLastStep(TrainerCallback):
+    """The last step is logged too, whether or not ``log_steps`` falls on it."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_log = control.should_log or state.global_step >= state.max_steps
+        return control
 
 
 def initial_head(start: str, alignment_dim: int, projection_dim: int) -> torch.Tensor:
@@ -174,7 +190,7 @@ def training_arguments(settings: TrainingRecipe, faces: int, output: Path, evalu
         per_device_train_batch_size=batch // world,
         num_train_epochs=settings.epochs or 1,
         max_steps=settings.steps or -1,
-        lr_scheduler_type=settings.schedule,
+        lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
         learning_rate=settings.learning_rate,
         warmup_steps=settings.warmup_steps,
         max_grad_norm=0,  # the paper does not clip
@@ -183,19 +199,18 @@ def training_arguments(settings: TrainingRecipe, faces: int, output: Path, evalu
         dataloader_pin_memory=False,
         remove_unused_columns=False,
         logging_steps=settings.log_steps,
-        logging_first_step=False,
+        logging_nan_inf_filter=False,
         save_steps=settings.save_steps,
         save_total_limit=2,
         eval_strategy="steps" if evaluate else "no",
         eval_steps=settings.evaluate_steps,
-        eval_on_start=evaluate,
         report_to=["tensorboard"],
         use_cpu=not torch.accelerator.is_available(),  # without it the Trainer does not see torchrun's processes on a CPU
         ddp_find_unused_parameters=False,
     )
 
 
-def newest_checkpoint(output: Path, arguments: TrainingArguments) -> str | None:
+def newest_checkpoint(output: Path, arguments: TrainingArguments) -> Path | None:
     """The newest checkpoint that was saved to its end, or None.
 
     ``trainer_state.json`` is written last; a run killed while saving leaves a folder without it, or with part of it. Such folders are
@@ -203,13 +218,14 @@ def newest_checkpoint(output: Path, arguments: TrainingArguments) -> str | None:
     """
     newest = None
     with arguments.main_process_first(desc="removing checkpoints that were not saved to their end"):
-        for folder in sorted(output.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2])):
+        numbered = [path for path in output.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
+        for folder in sorted(numbered, key=lambda path: int(path.name.removeprefix("checkpoint-"))):
             try:
                 json.loads((folder / "trainer_state.json").read_text())
                 newest = folder
             except (FileNotFoundError, json.JSONDecodeError):
                 shutil.rmtree(folder, ignore_errors=True)
-    return str(newest) if newest else None
+    return newest
 
 
 def write_logs(history: list[dict[str, Any]], output: Path) -> None:
@@ -236,7 +252,7 @@ def write_checkpoint(clip: FrozenClip, model: AlignmentModel, recipe: Recipe, fa
     card = checkpoint_card(
         f"Exp-CLIP on {Path(recipe.clip.model).name}",
         f"The CLIP `{Path(recipe.clip.model).name}`, frozen, with a projection head trained on {faces} faces without labels for {length}. "
-        f"Teacher: {teacher.kind} `{teacher.model or teacher.column}`{told}. `recipe.yaml` has every setting.",
+        f"Teacher: {teacher.kind}{f' `{teacher.model}`' if teacher.model else ''}{told}. `recipe.yaml` has every setting.",
         base_model=None if Path(recipe.clip.model).is_dir() or "/" not in recipe.clip.model else recipe.clip.model,
     )
     final = output / "final"
@@ -246,23 +262,27 @@ def write_checkpoint(clip: FrozenClip, model: AlignmentModel, recipe: Recipe, fa
     final.rmdir()
 
 
-def _begin(output: Path, begun: dict[str, Any]) -> None:
-    """Records what a run is begun with, or checks that a stopped one continues with the same."""
+def _check_run(output: Path, begun: dict[str, Any]) -> None:
+    """Raises ValueError where a run with other settings has left something, FileExistsError where something else has."""
     known = output / _RECIPE
     if known.exists():
+        started = (output / "config.json").exists() or any(output.glob("checkpoint-*"))
         found = yaml.safe_load(known.read_text(encoding="utf-8"))
-        if found != begun:
+        if started and found != begun:
             raise ValueError(
                 f"{output} was begun with other settings or data ({_different(found, begun)}); choose another --output-dir"
             )
     elif output.exists() and any(path.name[0] != "." for path in output.iterdir()):
         raise FileExistsError(f"{output} is not empty and has no {_RECIPE}; choose another --output-dir")
-    else:
-        output.mkdir(parents=True, exist_ok=True)
-        part = output / f".{_RECIPE}.part"
-        part.write_text(yaml.safe_dump(begun, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        os.replace(part, known)
-    for left in (output / "final", *output.glob(".final.*")):  # of a run killed while it wrote the checkpoint
+
+
+def _begin(output: Path, begun: dict[str, Any]) -> None:
+    """Records what a run is begun with, once all of it is known to be possible, and removes what a killed one left half-written."""
+    output.mkdir(parents=True, exist_ok=True)
+    part = output / f".{_RECIPE}.part"
+    part.write_text(yaml.safe_dump(begun, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    os.replace(part, output / _RECIPE)
+    for left in (output / "final", *output.glob(".final.*")):
         shutil.rmtree(left, ignore_errors=True)
 
 

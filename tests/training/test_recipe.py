@@ -81,9 +81,23 @@ def test_broken_files_are_named(tmp_path, content, message):
         load_recipe(tmp_path / "r.yaml")
 
 
+@pytest.mark.parametrize(
+    "override",
+    ["training.log_steps=0", "training.save_steps=0", "training.logit_scale=0", "training.momentum=1", "training.seed=99999999999",
+     "training.weight_decay=-1", "training.learning_rate=.inf"],
+)  # fmt: skip
+def test_senseless_numbers_are_refused(recipe, override):
+    with pytest.raises(ValueError, match=override.partition("=")[0]):
+        load_recipe(recipe(), [override])
+
+
 def test_overrides_are_read_as_yaml(recipe):
     loaded = load_recipe(
         recipe(), ["training.steps=null", "training.epochs=2", "teacher.instruction=[a, b]", "faces.margin=1"]
     )
     assert (loaded.training.steps, loaded.training.epochs, loaded.faces.margin) == (None, 2, 1.0)
     assert loaded.teacher.instructions == ["a", "b"]
+    for value, expected in (("8bit", "8bit"), ("null", None)):
+        assert load_recipe(recipe(), [f"teacher.quantization={value}"]).teacher.quantization == expected
+    with pytest.raises(ValueError, match="expected '8bit' | '4bit' | NoneType"):
+        load_recipe(recipe(), ["teacher.quantization=2bit"])

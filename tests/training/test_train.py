@@ -16,6 +16,7 @@ from transformers import AutoModel
 from modeling_expclip import MINI, FacialExpressionPipeline
 from modeling_expclip.checkpoint import load_checkpoint
 from modeling_expclip.golden import verify
+from tests.conftest import write_clip
 from tests.training.conftest import call, kill_ten_times, run, write_faces
 from training.cache import load_pairs
 from training.clip import FrozenClip
@@ -71,7 +72,7 @@ def test_training_is_plain_sgd_on_that_loss(tmp_path, recipe, cached):
     wanted = load_recipe(recipe(training=settings))
     train_from_cache(wanted, cache, tmp_path / "run", {}, CLASSES)
 
-    pairs, _ = load_pairs(cache, wanted.clip, wanted.teacher)
+    pairs = load_pairs(cache, wanted.clip, wanted.teacher)
     clip, _ = load_checkpoint(wanted.clip.model)
     torch.manual_seed(3)
     weight = initial_head("random", 30, 24).requires_grad_()
@@ -181,6 +182,57 @@ def test_a_checkpoint_that_was_being_saved_is_passed_over(tmp_path, recipe, cach
     train_from_cache(wanted, cache, output, {}, CLASSES)
     torch.testing.assert_close(head(output), expected, atol=0, rtol=0)
     assert log(output) == rows
+
+
+@pytest.mark.parametrize("moment", ["after the last step", "after an earlier one"])
+def test_killed_between_checkpoints_and_the_end(tmp_path, recipe, cached, moment):
+    """Steps end within an epoch and between two evaluations, where the Trainer alone would take one step more and log others."""
+    data, cache = cached(70)
+    wanted = load_recipe(recipe(training={"steps": 22, "schedule": "constant", "evaluate_steps": 3, "save_steps": 5}))
+    output = tmp_path / "run"
+    train_from_cache(wanted, cache, output, {"small": str(data)}, CLASSES)
+    expected, rows = head(output), log(output)
+    assert rows[-1]["step"] == "22" and rows[-1]["loss"] and rows[-1]["eval_small_mean_uar"]
+    for path in output.iterdir():
+        if path.is_file() and path.name != "recipe.yaml":
+            path.unlink()
+    if moment == "after an earlier one":
+        shutil.rmtree(output / "checkpoint-22")
+    (output / "checkpoint-old").mkdir()
+    train_from_cache(wanted, cache, output, {"small": str(data)}, CLASSES)
+    torch.testing.assert_close(head(output), expected, atol=0, rtol=0)
+    assert log(output) == rows
+
+
+def test_another_clip_than_the_caches_is_refused(tmp_path, recipe):
+    data, clip = write_faces(tmp_path / "faces.parquet", 20), write_clip(tmp_path / "clip")
+    wanted = load_recipe(recipe(clip={"model": str(clip)}))
+    embed(wanted, [str(data)], tmp_path / "cache", 16)
+    write_clip(clip, seed=9)
+    with pytest.raises(ValueError, match="a head fits only the CLIP it was trained on"):
+        train_from_cache(wanted, tmp_path / "cache", tmp_path / "run", {}, CLASSES)
+
+
+def test_a_mistake_does_not_block_the_folder(tmp_path, recipe, cached):
+    data, cache = cached()
+    wanted, output = load_recipe(recipe()), tmp_path / "run"
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        train_from_cache(wanted, cache, output, {"small": str(tmp_path / "nowhere")}, CLASSES)
+    train_from_cache(wanted, cache, output, {"small": str(data)}, CLASSES)
+    assert (output / "config.json").exists()
+
+
+def test_a_run_shorter_than_its_logging_is_logged(tmp_path, recipe, cached):
+    _, cache = cached()
+    train_from_cache(load_recipe(recipe(training={"steps": 3})), cache, tmp_path / "run", {}, CLASSES)
+    assert [row["step"] for row in log(tmp_path / "run")] == ["3"] and log(tmp_path / "run")[0]["loss"]
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path, recipe, cached):
+    _, cache = cached()
+    settings = {"optimizer": "sgd", "learning_rate": 1e38, "momentum": 0.0}
+    with pytest.raises(ValueError, match=r"the loss is (nan|inf) at step .*learning_rate"):
+        train_from_cache(load_recipe(recipe(training=settings)), cache, tmp_path / "run", {}, CLASSES)
 
 
 def test_a_finished_run_is_left_alone_and_another_recipe_refused(tmp_path, recipe, cached, capsys):
@@ -295,7 +347,7 @@ def test_a_share_of_the_starting_head_is_kept(tmp_path, recipe, cached):
     torch.testing.assert_close(head(tmp_path / "0.25"), 0.25 * start + 0.75 * head(tmp_path / "0.0"), atol=1e-6, rtol=0)
     first, last = log(tmp_path / "0.25")[0], log(tmp_path / "0.25")[-1]
     assert first["eval_small_mean_uar"] == log(tmp_path / "0.0")[0]["eval_small_mean_uar"]
-    scored = load_zero_shot(str(data), FrozenClip(wanted.clip), CLASSES).score(head(tmp_path / "0.25"))
+    scored = load_zero_shot(str(data), FrozenClip(wanted.clip), CLASSES, wanted.faces).score(head(tmp_path / "0.25"))
     assert float(last["eval_small_mean_uar"]) == pytest.approx(scored["mean_uar"])
 
 

@@ -20,6 +20,7 @@ from modeling_expclip.prompts import build_prompts
 from training.cache import load_pairs
 from training.clip import FrozenClip
 from training.closed_form import ridge_head
+from training.command import run
 from training.embedding import embed
 from training.mini.describer import ACTIONS, PICTURE, Describer
 from training.mini.images import load_faces as load_pixels
@@ -60,13 +61,13 @@ def main() -> None:
     cache = arguments.work / "cache"
     embed(both, [arguments.train], cache, 4096)
     clip = FrozenClip(recipe.clip)
-    sets = {path.parent.name: load_zero_shot(str(path), clip, CLASSES) for path in arguments.validation}
+    sets = {path.parent.name: load_zero_shot(str(path), clip, CLASSES, recipe.faces) for path in arguments.validation}
     words = {
         name: text_features(clip, build_prompts(UNSEEN, name)) for name in ("class_name", "expression", "ensemble10")
     }
     unseen = {name: dataclasses.replace(faces, text=words) for name, faces in sets.items()}
 
-    pairs, _ = load_pairs(cache, recipe.clip, recipe.teacher)
+    pairs = load_pairs(cache, recipe.clip, recipe.teacher)
     width, dim = pairs.image.shape[1], pairs.teacher.shape[1]
     heads = {"CLIP alone": [torch.eye(width)]}
     heads["CLIP and a random head"] = [_seeded(seed, lambda: initial_head("random", dim, width)) for seed in SEEDS]
@@ -159,4 +160,4 @@ def _gain(weights: list[torch.Tensor], baseline: list[torch.Tensor], sets: dict[
 
 
 if __name__ == "__main__":
-    main()
+    run("training.mini.ablation", main)

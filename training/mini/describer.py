@@ -52,6 +52,12 @@ class Describer:
         return [_actions(weights, face) for weights, face in zip(expressions.tolist(), grey)]
 
 
+def origin() -> str:
+    """Identifies all that the descriptions depend on: weights, sentences and this code's choice of them."""
+    code = [WEIGHTS, Path(__file__), Path(__file__).with_name("sentences.py")]
+    return f"sha256 {hashlib.sha256(b''.join(file.read_bytes() for file in code)).hexdigest()}"
+
+
 def save_describer(convnet: ConvNet, path: Path) -> None:
     """Matrices in half precision: 1.7 MB, and the same expression for every face of FER2013's validation split."""
     state = {name: value.half() if value.ndim > 1 else value for name, value in convnet.state_dict().items()}
