@@ -1,0 +1,115 @@
+"""``python -m training.benchmark``: zero-shot evaluation of models on the paper's benchmarks or on data of your own."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from modeling_expclip.prompts import LABEL_SETS, PROMPT_SETS, check_labels
+from training.command import run
+
+BEYOND_TOLERANCE = 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.benchmark", description=__doc__)
+    parser.add_argument(
+        "--model",
+        nargs="+",
+        required=True,
+        metavar="[NAME=]MODEL",
+        help="folders or Hub ids; see training/baselines.py",
+    )
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="NAME=[LAYOUT=]PATH",
+        help=f"a benchmark ({', '.join(LABEL_SETS)}), or any other name for labelled data of your own",
+    )
+    parser.add_argument("--prompts", nargs="+", choices=["all", *PROMPT_SETS], default=["all"])
+    candidates = parser.add_mutually_exclusive_group()
+    candidates.add_argument(
+        "--labels", metavar="A,B,C", help="candidates for data of your own (default: its own classes)"
+    )
+    candidates.add_argument("--label-set", choices=LABEL_SETS, help="or a benchmark's")
+    parser.add_argument("--group", metavar="COLUMN", help="Parquet column with a group of people; scores each group")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+    parser.add_argument(
+        "--expect", choices=["reported"], help="compare with the paper's logs; exit code 1 beyond --tolerance"
+    )
+    parser.add_argument("--tolerance", type=float, default=1.5, metavar="POINTS")
+    arguments = parser.parse_args()
+    own = tuple(check_labels(label.strip() for label in arguments.labels.split(","))) if arguments.labels else None
+    if arguments.label_set:
+        own = LABEL_SETS[arguments.label_set]
+    prompts = list(PROMPT_SETS) if "all" in arguments.prompts else list(dict.fromkeys(arguments.prompts))
+    if arguments.batch_size < 1:
+        raise ValueError(f"--batch-size is {arguments.batch_size}; it must be at least 1")
+
+    from training.evaluation import Pair, evaluate
+    from training.report import differences, write_report
+
+    pairs = []
+    for given in arguments.model:
+        name, model = _named_model(given)
+        for data in arguments.data:
+            benchmark, equals, source = data.partition("=")
+            if not equals or not re.fullmatch(r"[\w.-]+", benchmark):
+                raise ValueError(f"--data {data}: expected NAME=PATH, such as rafdb=path/to/RAF-DB/test")
+            pairs.append(Pair(name, model, benchmark, source, LABEL_SETS.get(benchmark, own), arguments.group))
+    twice = {
+        (pair.name, pair.benchmark)
+        for pair in pairs
+        if [(p.name, p.benchmark) for p in pairs].count((pair.name, pair.benchmark)) > 1
+    }
+    if twice:
+        raise ValueError(f"{' on '.join(sorted(twice)[0])} is asked for twice; give models names with NAME=MODEL")
+    rows = evaluate(pairs, prompts, arguments.output, batch_size=arguments.batch_size, dtype=arguments.dtype)
+    if not rows:  # another process of torchrun writes
+        return
+    write_report(rows, arguments.output)
+    for row in rows:
+        print(
+            f"{row['model']:24} {row['benchmark']:20} {row['fold']:5} {row['prompt_set']:12} UAR {row['uar']:6.2f}  WAR {row['war']:6.2f}  n {row['n']}"
+        )
+    print(f"wrote {arguments.output / 'results.csv'}, report.md and report.html")
+    if arguments.expect:
+        _compare(differences(rows), arguments.tolerance)
+
+
+def _named_model(given: str) -> tuple[str, str]:
+    """``NAME=MODEL``, or a model named by the last part of its path."""
+    name, equals, model = given.partition("=")
+    if equals and re.fullmatch(r"[\w.-]+", name):
+        return name, model
+    return re.sub(r"[^\w.-]+", "-", Path(given).name), given
+
+
+def _compare(compared: list[dict], tolerance: float) -> None:
+    if not compared:
+        raise ValueError(
+            "--expect reported: nothing to compare; name models as the logs do, such as --model exp-clip-b32=PATH, "
+            "and use the paper's benchmarks and prompt sets"
+        )
+    wrong = [row for row in compared if max(abs(row["d_uar"]), abs(row["d_war"])) > tolerance]
+    for row in wrong:
+        print(
+            f"beyond {tolerance:g} points: {row['model']} on {row['benchmark']}, {row['prompt_set']}: UAR {row['uar']:.2f} "
+            f"(reported {row['reported_uar']:.2f}), WAR {row['war']:.2f} (reported {row['reported_war']:.2f})",
+            file=sys.stderr,
+        )
+    print(
+        f"{len(compared) - len(wrong)} of {len(compared)} results are within {tolerance:g} points of the reported ones"
+    )
+    if wrong:
+        sys.exit(BEYOND_TOLERANCE)
+
+
+if __name__ == "__main__":
+    run("training.benchmark", main)

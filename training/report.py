@@ -1,0 +1,137 @@
+"""Reports: measured rows beside the paper's reported ones, as Markdown and HTML, and as metadata for a model card.
+
+``reported_results.csv`` holds the figures of the paper's tables and of its released logs. A table's figure does not say which prompts it
+belongs to; those are shown, and only the logs' figures are compared.
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+REPORTED = Path(__file__).parent / "reported_results.csv"
+
+
+def reported() -> list[dict[str, Any]]:
+    """The reported rows: model, benchmark, prompt_set ("" where it is not said), uar, war (percent), source."""
+    with REPORTED.open(newline="", encoding="utf-8") as file:
+        return [{**row, "uar": float(row["uar"]), "war": float(row["war"])} for row in csv.DictReader(file)]
+
+
+def overall(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of results, the rows that stand for a whole benchmark: the mean of several folds, or the only one."""
+    means = {(row["model"], row["benchmark"]) for row in rows if row["fold"] == "mean"}
+    return [row for row in rows if row["fold"] == "mean" or (row["model"], row["benchmark"]) not in means]
+
+
+def differences(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each measured row that has a reported one (same model name, benchmark and prompt set): both and measured minus reported."""
+    known = {(row["model"], row["benchmark"], row["prompt_set"]): row for row in reported() if row["prompt_set"]}
+    compared = []
+    for row in overall(rows):
+        expected = known.get((row["model"], row["benchmark"], row["prompt_set"]))
+        if expected is not None:
+            compared.append({**row, **{f"reported_{name}": expected[name] for name in ("uar", "war")}})
+            compared[-1] |= {f"d_{name}": row[name] - expected[name] for name in ("uar", "war")}
+    return compared
+
+
+def write_report(rows: Sequence[dict[str, Any]], output: Path) -> None:
+    """``report.md`` and ``report.html`` in ``output``, with the confusion matrices, and ``MODEL/model-index.yaml`` for each model."""
+    measured, title = overall(rows), "Zero-shot evaluation"
+    benchmarks = list(dict.fromkeys(row["benchmark"] for row in measured))
+    sections: list[tuple[str, list[str], list[list[str]]]] = []
+    for name in benchmarks:
+        own = [row for row in measured if row["benchmark"] == name]
+        logged = {
+            (row["model"], row["prompt_set"]): row
+            for row in reported()
+            if row["benchmark"] == name and row["prompt_set"]
+        }
+        cells = []
+        for row in own:
+            there = logged.get((row["model"], row["prompt_set"]))
+            beside = [f"{there[m]:.2f}" if there else "" for m in ("uar", "war")]
+            minus = [f"{row[m] - there[m]:+.2f}" if there else "" for m in ("uar", "war")]
+            scores = [_score(row, m) for m in ("uar", "war")]
+            cells.append(
+                [row["model"], row["prompt_set"], str(row["n"]), str(row["skipped"]), *scores, *beside, *minus]
+            )
+        header = ["model", "prompts", "n", "skipped", "UAR", "WAR", "UAR reported", "WAR reported", "UAR -", "WAR -"]
+        sections.append((f"{name}: measured (chance: UAR {own[0]['chance_uar']:.1f})", header, cells))
+        table = [
+            [r["model"], f"{r['uar']:.2f}", f"{r['war']:.2f}", r["source"]]
+            for r in reported()
+            if r["benchmark"] == name and not r["prompt_set"]
+        ]
+        if table:
+            sections.append(
+                (f"{name}: reported in the paper, not measured here", ["model", "UAR", "WAR", "where"], table)
+            )
+    pictures = [path.relative_to(output).as_posix() for path in sorted(output.glob("*/*/confusion-*.png"))]
+    note = "In percent, with 95 % bootstrap intervals over samples. UAR: mean recall of the classes that occur. WAR: accuracy."
+    markdown = [f"# {title}", note]
+    page = [
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title>",
+        _STYLE,
+        f"<h1>{title}</h1><p>{note}</p>",
+    ]
+    for heading, header, cells in sections:
+        markdown += [
+            f"## {heading}",
+            "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *cells]),
+        ]
+        lines = [
+            "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
+            for tag, row in [("th", header), *(("td", r) for r in cells)]
+        ]
+        page += [f"<h2>{html.escape(heading)}</h2><table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"]
+    markdown += [f"![{path}]({path})" for path in pictures]
+    page += [f"<img src='{html.escape(path, quote=True)}' alt='{html.escape(path, quote=True)}'>" for path in pictures]
+    _write(output / "report.md", "\n\n".join(markdown) + "\n")
+    _write(output / "report.html", "\n".join(page) + "</html>\n")
+    for model in dict.fromkeys(row["model"] for row in measured):
+        _write(
+            output / model / "model-index.yaml", model_index(model, [row for row in measured if row["model"] == model])
+        )
+
+
+def model_index(model: str, rows: Sequence[dict[str, Any]]) -> str:
+    """A model's results as the metadata a model card carries, in YAML."""
+    results = [
+        EvalResult(
+            task_type="zero-shot-image-classification",
+            dataset_type=row["benchmark"],
+            dataset_name=row["benchmark"],
+            metric_type=metric,
+            metric_name=f"{metric.upper()}, {row['prompt_set']}",
+            metric_value=round(row[metric], 2),
+        )
+        for row in rows
+        for metric in ("uar", "war")
+    ]
+    return ModelCardData(model_name=model, eval_results=results).to_yaml() + "\n"
+
+
+_STYLE = """<style>
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color-scheme: light dark }
+table { border-collapse: collapse; display: block; overflow-x: auto } td, th { padding: .2rem .7rem; border-bottom: 1px solid #8885; text-align: right }
+td:first-child, th:first-child, td:nth-child(2), th:nth-child(2) { text-align: left } img { max-width: 100%; background: white }
+</style>"""
+
+
+def _score(row: dict[str, Any], metric: str) -> str:
+    low, high = row[f"{metric}_low"], row[f"{metric}_high"]
+    return f"{row[metric]:.2f}" + (f" ({low:.1f} to {high:.1f})" if low is not None else "")
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
