@@ -54,16 +54,23 @@ def write_report(rows: Sequence[dict[str, Any]], output: Path) -> None:
             for row in reported()
             if row["benchmark"] == name and row["prompt_set"]
         }
-        cells = []
+        header, cells = ["model", "prompts", "n", "skipped", "UAR", "WAR"], []
+        if logged:
+            header += ["UAR reported", "WAR reported", "UAR difference", "WAR difference"]
         for row in own:
             there = logged.get((row["model"], row["prompt_set"]))
-            beside = [f"{there[m]:.2f}" if there else "" for m in ("uar", "war")]
-            minus = [f"{row[m] - there[m]:+.2f}" if there else "" for m in ("uar", "war")]
-            scores = [_score(row, m) for m in ("uar", "war")]
             cells.append(
-                [row["model"], row["prompt_set"], str(row["n"]), str(row["skipped"]), *scores, *beside, *minus]
+                [
+                    row["model"],
+                    row["prompt_set"],
+                    str(row["n"]),
+                    str(row["skipped"]),
+                    *(_score(row, m) for m in ("uar", "war")),
+                ]
             )
-        header = ["model", "prompts", "n", "skipped", "UAR", "WAR", "UAR reported", "WAR reported", "UAR -", "WAR -"]
+            if logged:
+                cells[-1] += [f"{there[m]:.2f}" if there else "" for m in ("uar", "war")]
+                cells[-1] += [f"{row[m] - there[m]:+.2f}" if there else "" for m in ("uar", "war")]
         sections.append((f"{name}: measured (chance: UAR {own[0]['chance_uar']:.1f})", header, cells))
         table = [
             [r["model"], f"{r['uar']:.2f}", f"{r['war']:.2f}", r["source"]]
@@ -121,7 +128,7 @@ def model_index(model: str, rows: Sequence[dict[str, Any]]) -> str:
 
 _STYLE = """<style>
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color-scheme: light dark }
-table { border-collapse: collapse; display: block; overflow-x: auto } td, th { padding: .2rem .7rem; border-bottom: 1px solid #8885; text-align: right }
+table { border-collapse: collapse; display: block; overflow-x: auto } td, th { padding: .2rem .7rem; border-bottom: 1px solid #8885; text-align: right; white-space: nowrap }
 td:first-child, th:first-child, td:nth-child(2), th:nth-child(2) { text-align: left } img { max-width: 100%; background: white }
 </style>"""
 

@@ -35,7 +35,6 @@ from transformers import (
 
 from tests.conftest import small_tokenizer
 from training.cache import load_pairs
-from training.data import load_faces
 from training.embedding import embed
 from training.recipe import ClipRecipe, FacesRecipe, Recipe, TeacherRecipe, TrainingRecipe
 from training.trainer import AlignmentModel, ExpCLIPTrainer, PairDataset, as_it_is
@@ -130,7 +129,7 @@ def main() -> None:
         embedding = time.perf_counter() - start
         pairs = PairDataset(load_pairs(folder / "cache", recipe.clip, recipe.teacher))
         seconds(recipe, pairs, folder / "warm-up")
-        images = seconds(recipe, ImageDataset(recipe, load_faces([str(folder / "faces.parquet")])), folder / "images")
+        images = seconds(recipe, ImageDataset(recipe, [str(folder / "faces.parquet")]), folder / "images")
         cached = statistics.median(seconds(recipe, pairs, folder / f"cached{i}") for i in range(arguments.repeats))
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     rows = [

@@ -18,6 +18,7 @@ from modeling_expclip.checkpoint import load_checkpoint
 from modeling_expclip.golden import verify
 from tests.conftest import write_clip
 from tests.training.conftest import call, kill_ten_times, run, write_faces
+from training import metrics
 from training.cache import load_pairs
 from training.clip import FrozenClip
 from training.closed_form import ridge_head
@@ -349,6 +350,15 @@ def test_a_share_of_the_starting_head_is_kept(tmp_path, recipe, cached):
     assert first["eval_small_mean_uar"] == log(tmp_path / "0.0")[0]["eval_small_mean_uar"]
     scored = load_zero_shot(str(data), FrozenClip(wanted.clip), CLASSES, wanted.faces).score(head(tmp_path / "0.25"))
     assert float(last["eval_small_mean_uar"]) == pytest.approx(scored["mean_uar"])
+
+
+def test_scores_along_training_are_the_metrics(tmp_path):
+    guess, truth = torch.randint(7, (2, 300), generator=torch.Generator().manual_seed(0))
+    truth[truth == 6] = 5  # a class without faces
+    pair = {"predictions": guess, "references": truth}
+    assert war_uar(guess, truth) == pytest.approx(
+        (metrics.load("war").compute(**pair)["war"], metrics.load("uar").compute(**pair)["uar"])
+    )
 
 
 def test_ridge_solves_its_normal_equations():

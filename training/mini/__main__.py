@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
 from modeling_expclip.prompts import build_prompts
+from training.command import run
 from training.embedding import embed
 from training.mini.captions import EXPRESSIONS, FACTORS, Caption, caption_pool
 from training.mini.convnet import ConvNet, classification_loss
@@ -209,4 +210,4 @@ def train_head(towers: Path, data: Path, work: Path) -> torch.Tensor:
 
 
 if __name__ == "__main__":
-    main()
+    run("training.mini", main)
