@@ -10,10 +10,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import CLIPModel, CLIPProcessor, PreTrainedConfig, ProcessorMixin
+from transformers import CLIPModel, CLIPProcessor, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
 from . import golden
 from .modeling_expclip import ExpCLIPModel
@@ -31,16 +32,38 @@ def model_type_of(source: str, revision: str | None = None) -> str | None:
 
 
 def load_weights(
-    model_class: type[CLIPModel], source: str, dtype: torch.dtype, revision: str | None = None
-) -> CLIPModel:
-    """``from_pretrained`` that accepts no weight missing, left over or of another shape: it raises ValueError."""
+    model_class: type,
+    source: str,
+    dtype: torch.dtype,
+    revision: str | None = None,
+    *,
+    leftover: bool = False,
+    unused: tuple[str, ...] = (),
+    **options: Any,
+) -> PreTrainedModel:
+    """``from_pretrained`` that accepts no weight missing, left over or of another shape: it raises ValueError.
+
+    Args:
+        leftover: accept weights the model has no place for, as of a checkpoint that holds more than this model.
+        unused: weights that may be missing, by how their names begin.
+        options: for ``from_pretrained``.
+    """
     try:
         model, report = model_class.from_pretrained(
-            source, revision=revision, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+            source,
+            revision=revision,
+            dtype=dtype,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the report, with their names
+            **options,
         )
     except (SafetensorError, RuntimeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"the weights in {source} cannot be read: {reason}") from None
+    report["missing_keys"] = [name for name in report["missing_keys"] if not name.startswith(unused)]
+    if leftover:
+        report.pop("unexpected_keys")
     wrong = {kind: sorted(map(str, names)) for kind, names in report.items() if names}
     if wrong:
         raise ValueError(f"the weights in {source} do not fit its config: {wrong}")

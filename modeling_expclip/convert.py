@@ -7,6 +7,7 @@ import pickle
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
@@ -43,6 +44,19 @@ RELEASED = {
 }
 
 
+def read_pth(path: Path) -> Any:
+    """What a ``.pth`` file holds, on the CPU. Nothing pickled is executed; raises ValueError for a file that is damaged or wants it."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ValueError(
+            f"{path} is refused: it is not a plain state dict (it holds pickled code, or is damaged)"
+        ) from None
+    except Exception as error:  # damaged files make torch raise a dozen kinds
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} cannot be read as a .pth file, it may be cut off: {reason}") from None
+
+
 def load_head(path: str | Path) -> torch.Tensor:
     """Reads W (alignment_dim, projection_dim) float32 from a state dict with the one key ``mlp.weight``.
 
@@ -51,15 +65,7 @@ def load_head(path: str | Path) -> torch.Tensor:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no head file {str(path)!r}; pass the .pth with the state dict of the projection head")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise ValueError(
-            f"{path} is refused: it is not a plain state dict (it holds pickled code, or is damaged)"
-        ) from None
-    except Exception as error:  # damaged files make torch raise a dozen kinds
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path} cannot be read as a .pth file, it may be cut off: {reason}") from None
+    state = read_pth(path)
     if not isinstance(state, dict) or set(state) != {HEAD_KEY}:
         found = ", ".join(map(str, list(state)[:5])) if isinstance(state, dict) else type(state).__name__
         raise ValueError(f"{path} must hold one tensor named {HEAD_KEY!r}, found: {found}")

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, Protocol
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors import SafetensorError
 from transformers import (
     AutoImageProcessor,
     AutoModelForZeroShotImageClassification,
@@ -88,7 +87,9 @@ def load_zero_shot_model(
     kind = KINDS.get(prefix or model_type)
     if kind is None or kind.model_type != model_type:
         raise ValueError(_unsupported(model, prefix, model_type))
-    loaded = _load_model(kind, source, revision, DTYPES[dtype]).to(device)
+    # FLAVA's and CLIPSeg's checkpoints hold more than the two towers; of ours nothing may be left over.
+    leftover = not issubclass(kind.model_class, CLIPModel)
+    loaded = load_weights(kind.model_class, source, DTYPES[dtype], revision, leftover=leftover).to(device)
     if prefix == "clip-of":
         loaded.projection_head = torch.nn.Identity()
     return kind.adapter(loaded, _load_image_processor(source, revision), _load_tokenizer(source, revision, loaded))
@@ -287,28 +288,6 @@ def _unsupported(model: str, prefix: str | None, model_type: str | None) -> str:
     return (
         f"{holds}, which is not supported; expected one of {types}, or {', '.join(f'{p}:' for p in PREFIXES)} in front"
     )
-
-
-def _load_model(kind: Kind, source: str, revision: str | None, dtype: torch.dtype) -> PreTrainedModel:
-    """The model, evaluating. Raises ValueError where weights are missing or of another shape."""
-    if issubclass(kind.model_class, CLIPModel):
-        return load_weights(kind.model_class, source, dtype, revision)  # ours: nothing may be left over either
-    try:
-        model, report = kind.model_class.from_pretrained(
-            source,
-            revision=revision,
-            dtype=dtype,
-            trust_remote_code=False,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are in the report, with their names
-        )
-    except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"the weights in {source} cannot be read: {_first_line(error)}") from None
-    # Left over may be what the comparison does not need: FLAVA's and CLIPSeg's checkpoints hold more than the two towers.
-    wrong = {name: sorted(map(str, names)) for name, names in report.items() if names and name != "unexpected_keys"}
-    if wrong:
-        raise ValueError(f"the weights in {source} do not fit its config: {wrong}")
-    return model.eval()
 
 
 def _load_image_processor(source: str, revision: str | None) -> Any:

@@ -6,12 +6,13 @@ FaRL ("General Facial Representation Learning in a Visual-Linguistic Manner", CV
 
 from __future__ import annotations
 
-import pickle
 import re
 from pathlib import Path
 
 import torch
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
+
+from modeling_expclip.convert import read_pth
 
 # What the file may hold beside a CLIP: FaRL's masked-image part, which only its pretraining used, and notes on sizes.
 _NOT_CLIP = re.compile(
@@ -70,13 +71,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         raise FileNotFoundError(
             f"no file {str(path)!r}; pass FaRL's .pth, such as FaRL-Base-Patch16-LAIONFace20M-ep64.pth"
         )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise ValueError(f"{path} is refused: it holds pickled code beside plain tensors, or is damaged") from None
-    except Exception as error:  # damaged files make torch raise a dozen kinds
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path} cannot be read as a .pth file, it may be cut off: {reason}") from None
+    content = read_pth(path)
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict):
         found = ", ".join(map(str, list(content)[:5])) if isinstance(content, dict) else type(content).__name__

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from transformers import (
     MODEL_FOR_TEXT_ENCODING_MAPPING,
     AutoConfig,
@@ -29,6 +28,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from modeling_expclip.checkpoint import load_weights
 from modeling_expclip.convert import paper_image_processor
 from training.mini.describer import Describer
 from training.recipe import TeacherRecipe
@@ -302,23 +302,9 @@ def _load_model(
             bnb_4bit_quant_type="nf4",
         )
         options = {"device_map": {"": device}, **options, "quantization_config": settings}
-    try:
-        model, report = model_class.from_pretrained(
-            source_of(spec.model),
-            revision=spec.revision,
-            dtype=DTYPES[spec.dtype],
-            trust_remote_code=False,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are in the report, with their names
-            **options,
-        )
-    except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"the weights in {spec.model} cannot be read: {_first_line(error)}") from None
-    report["missing_keys"] = [name for name in report["missing_keys"] if not name.startswith(unused)]
-    wrong = {kind: sorted(map(str, names)) for kind, names in report.items() if names and kind != "unexpected_keys"}
-    if wrong:
-        raise ValueError(f"the weights in {spec.model} do not fit its config: {wrong}")
-    return (model if options else model.to(device)).eval()
+    source, dtype = source_of(spec.model), DTYPES[spec.dtype]
+    model = load_weights(model_class, source, dtype, spec.revision, leftover=True, unused=unused, **options)
+    return model if options else model.to(device)
 
 
 def _first_line(error: Exception) -> str:

@@ -482,7 +482,7 @@ class Code:
     [
         (lambda state: {"model": state}, "key 'state_dict', as FaRL's files do; found: model"),
         (lambda state: [1], "found: list"),
-        (lambda state: {"state_dict": state, "code": Code()}, "refused: it holds pickled code"),
+        (lambda state: {"state_dict": state, "code": Code()}, "refused: it is not a plain state dict"),
         (lambda state: {"state_dict": state | {"ln_final.weight": None}}, "tensor of floats for 'ln_final.weight'"),
         (lambda state: {"state_dict": state | {"ln_final.weight": torch.ones(3)}}, "'wrong shape': 'text_model.final"),
         (lambda state: {"state_dict": state | {"ln_final.bias": torch.full((64,), torch.nan)}}, "'not finite': 'text"),
