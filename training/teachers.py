@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 from dataclasses import fields
 from typing import Any
 
@@ -289,7 +290,9 @@ def _load_model(
     model_class: type, spec: TeacherRecipe, device: torch.device, unused: tuple[str, ...] = ()
 ) -> PreTrainedModel:
     """The model, evaluating. Raises ValueError where weights are missing (but those of ``unused``) or of another shape."""
-    options = {"device_map": spec.device_map} if spec.device_map else {}
+    # Under torchrun every process has a device of its own; "auto" would spread each one's weights over all of them.
+    several = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    options = {"device_map": spec.device_map} if spec.device_map and not several else {}
     if spec.quantization:
         if importlib.util.find_spec("bitsandbytes") is None:
             raise ImportError(

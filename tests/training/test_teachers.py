@@ -229,6 +229,12 @@ def test_half_precision_computes_but_gives_float32(kind, dtype, blips, faces):
     assert torch.cosine_similarity(vectors, exact).min() > 0.99
 
 
+def test_processes_of_torchrun_do_not_share_their_devices(blips, faces, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    model = teacher("blip2", blips["blip2"], device_map="auto").model
+    assert not hasattr(model, "hf_device_map")
+
+
 def test_device_map_gives_the_same(blips, faces):
     vectors = teacher("blip2", blips["blip2"], device_map="cpu")(faces, ASK)
     assert torch.equal(vectors, teacher("blip2", blips["blip2"])(faces, ASK))
