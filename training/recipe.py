@@ -79,8 +79,8 @@ class FacesRecipe:
 class TrainingRecipe:
     """How the head is trained.
 
-    ``batch_size`` counts over all processes; it is also the number of candidates of the contrastive loss. ``epochs`` or ``steps``,
-    not both. ``centre``: subtract the mean teacher vector of the data. ``start``: ``random``, or ``clip`` for a head that answers as
+    ``batch_size`` counts over all processes; it is also the number of candidates of the contrastive loss. ``epochs`` or ``steps``, or
+    both: what ends first. ``centre``: subtract the mean teacher vector of the data. ``start``: ``random``, or ``clip`` for a head that answers as
     CLIP alone does. ``keep``: the share of the starting head in the final one, keep * start + (1 - keep) * trained: the weight-space
     ensemble of Wortsman et al. (CVPR 2022), which keeps more of what CLIP knew. ``logit_scale``: null for CLIP's own.
     """
@@ -139,8 +139,8 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
 
 def _check(recipe: Recipe, path: Path) -> None:
     training = recipe.training
-    if (training.epochs is None) == (training.steps is None):
-        raise ValueError(f"{path}: training needs epochs or steps, one of them")
+    if training.epochs is None and training.steps is None:
+        raise ValueError(f"{path}: training needs epochs or steps")
     least = {
         "faces.frames": (recipe.faces.frames, 1),
         "faces.batch_size": (recipe.faces.batch_size, 1),

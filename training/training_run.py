@@ -141,7 +141,7 @@ def train(
         trainer.evaluate()
     if trainer.is_world_process_zero():
         write_logs(trainer.state.log_history, output)
-        write_checkpoint(clip, model, recipe, len(pairs), output)
+        write_checkpoint(clip, model, recipe, len(pairs), trainer.state.global_step, output)
         print(f"wrote and verified {output}")
 
 
@@ -185,11 +185,14 @@ def training_arguments(settings: TrainingRecipe, faces: int, output: Path, evalu
         raise ValueError(f"training.batch_size {batch} cannot be shared out evenly to {world} processes")
     if batch // world * world < 2:
         raise ValueError(f"{faces} faces are too few for {world} processes; training compares faces with each other")
+    steps = settings.steps or -1
+    if settings.steps and settings.epochs:
+        steps = min(settings.steps, settings.epochs * (faces // (batch // world * world)))
     return TrainingArguments(
         output_dir=str(output),
         per_device_train_batch_size=batch // world,
         num_train_epochs=settings.epochs or 1,
-        max_steps=settings.steps or -1,
+        max_steps=steps,
         lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
         learning_rate=settings.learning_rate,
         warmup_steps=settings.warmup_steps,
@@ -244,14 +247,15 @@ def write_logs(history: list[dict[str, Any]], output: Path) -> None:
     training_curve(list(steps.values()), output / "training_curve.png")
 
 
-def write_checkpoint(clip: FrozenClip, model: AlignmentModel, recipe: Recipe, faces: int, output: Path) -> None:
+def write_checkpoint(
+    clip: FrozenClip, model: AlignmentModel, recipe: Recipe, faces: int, steps: int, output: Path
+) -> None:
     """The complete checkpoint, verified in a folder of its own and then moved into ``output``."""
-    teacher, training = recipe.teacher, recipe.training
-    length = f"{training.steps} steps" if training.steps else f"{training.epochs} epochs"
+    teacher = recipe.teacher
     told = f', told: "{teacher.instruction}"' if teacher.instruction else ""
     card = checkpoint_card(
         f"Exp-CLIP on {Path(recipe.clip.model).name}",
-        f"The CLIP `{Path(recipe.clip.model).name}`, frozen, with a projection head trained on {faces} faces without labels for {length}. "
+        f"The CLIP `{Path(recipe.clip.model).name}`, frozen, with a projection head trained on {faces} faces without labels for {steps} steps. "
         f"Teacher: {teacher.kind}{f' `{teacher.model}`' if teacher.model else ''}{told}. `recipe.yaml` has every setting.",
         base_model=None if Path(recipe.clip.model).is_dir() or "/" not in recipe.clip.model else recipe.clip.model,
     )

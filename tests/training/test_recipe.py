@@ -49,7 +49,7 @@ def test_the_papers_recipes_say_what_the_paper_did(name, clip):
         ("training.learning_rate=fast", "expected float"),
         ("training.seed=true", "seed is True; expected int"),
         ("training.schedule=step", "expected 'constant' | 'linear' | 'cosine'"),
-        ("training.epochs=3", "epochs or steps, one of them"),
+        ("training.steps=null", "training needs epochs or steps"),
         ("training.save_steps=7", "save_steps .7. must be a multiple of log_steps .5."),
         ("training.batch_size=1", "training.batch_size is 1; it must be at least 2"),
         ("training.keep=0.5", "there is nothing in a random head to keep"),

@@ -223,6 +223,15 @@ def test_a_mistake_does_not_block_the_folder(tmp_path, recipe, cached):
     assert (output / "config.json").exists()
 
 
+@pytest.mark.parametrize(("steps", "epochs", "expected"), [(20, 2, 6), (4, 2, 4), (None, 2, 6)])
+def test_steps_and_epochs_end_a_run_whichever_comes_first(tmp_path, recipe, cached, steps, epochs, expected):
+    _, cache = cached(50)  # three batches of 16
+    wanted = load_recipe(recipe(training={"steps": steps, "epochs": epochs}))
+    train_from_cache(wanted, cache, tmp_path / "run", {}, CLASSES)
+    assert log(tmp_path / "run")[-1]["step"] == str(expected)
+    assert f"for {expected} steps" in (tmp_path / "run" / "README.md").read_text()
+
+
 def test_a_run_shorter_than_its_logging_is_logged(tmp_path, recipe, cached):
     _, cache = cached()
     train_from_cache(load_recipe(recipe(training={"steps": 3})), cache, tmp_path / "run", {}, CLASSES)
