@@ -61,6 +61,11 @@ def _images(folder: Path) -> list[Path]:
         visited.add(place)
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(root, name) for name in files if Path(name).suffix.lower() in endings and name[0] != "."]
+    for path in found:
+        try:
+            path.as_posix().encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{os.fsencode(path)!r}: the name is not UTF-8, which ids have to be; rename it") from None
     return sorted(found, key=_natural)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,14 @@ def test_links_are_followed_and_the_order_is_total(tmp_path):
     (tmp_path / "data" / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     assert load_faces([str(tmp_path / "data")])["id"] == ["linked/a.png"]
     assert load_faces([str(tmp_path / "real")])["id"][:3] == ["001.png", "01.png", "1.png"]
+
+
+def test_a_name_that_is_not_utf_8_is_named(tmp_path):
+    name = os.path.join(os.fsencode(tmp_path), b"caf\xe9.png")
+    picture().save(tmp_path / "a.png")
+    os.rename(tmp_path / "a.png", name)
+    with pytest.raises(ValueError, match=r"caf\\xe9.png': the name is not UTF-8"):
+        load_faces([str(tmp_path)])
 
 
 def test_an_equals_sign_in_a_path_is_no_layout(tmp_path):
