@@ -30,8 +30,8 @@ from modeling_expclip import ExpCLIPModel
 from modeling_expclip.checkpoint import load_weights, model_type_of
 from modeling_expclip.processing_expclip import to_rgb
 from modeling_expclip.prompts import build_prompts
-from training.clip import local_device
 from training.farl import load_farl
+from training.processes import local_device
 from training.sources import source_of
 from training.teachers import DTYPES
 

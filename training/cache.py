@@ -11,12 +11,9 @@ and machines may write to one cache.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
 import json
-import os
-import uuid
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from training.files import whole_file, write_csv, write_json
 from training.recipe import ClipRecipe, TeacherRecipe
 
 FORMAT = 1
@@ -108,9 +106,8 @@ class VectorSet:
         metadata = {"digest": shard.digest, "items": shard.items, "skipped": json.dumps(shard.skipped)}
         schema = pa.schema([("id", pa.string()), ("embedding", pa.list_(pa.float32(), width))], metadata=metadata)
         table = pa.Table.from_arrays([pa.array(shard.ids, pa.string()), vectors], schema=schema)
-        part = _part(self.path(index))
-        pq.write_table(table, part)
-        os.replace(part, self.path(index))
+        with whole_file(self.path(index)) as part:
+            pq.write_table(table, part)
 
     def read(self, index: int) -> tuple[list[str], np.ndarray]:
         """Ids and vectors (N, H) of one shard."""
@@ -123,17 +120,6 @@ class VectorSet:
         column = table.column("embedding").combine_chunks()
         vectors = column.flatten().to_numpy().reshape(len(table), column.type.list_size)
         return table.column("id").to_pylist(), vectors
-
-
-def _part(path: Path) -> Path:
-    """A name for a file that is not whole yet. Machines that share a folder may have equal process ids."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-
-
-def write_json(path: Path, content: Any) -> None:
-    part = _part(path)
-    part.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(part, path)
 
 
 def begin(cache: Path, data: dict[str, Any]) -> None:
@@ -200,10 +186,8 @@ def _complete(cache: Path, shards: int) -> dict[str, Any]:
                 left.unlink(missing_ok=True)
             digests = "".join(each.digest(index) for index in range(shards))
             manifest["data"] |= {"shards": shards, "fingerprint": hashlib.sha256(digests.encode()).hexdigest()}
-    part = _part(cache / "skipped.csv")
-    with part.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("id", "error"), *sorted(skipped)])
-    os.replace(part, cache / "skipped.csv")
+    columns = ("id", "error")
+    write_csv(cache / "skipped.csv", (dict(zip(columns, pair)) for pair in sorted(skipped)), columns)
     write_json(cache / MANIFEST, manifest)
     return manifest
 

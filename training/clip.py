@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 from PIL import Image
 from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
@@ -11,16 +9,9 @@ from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 from modeling_expclip import ExpCLIPModel, ExpCLIPProcessor
 from modeling_expclip.checkpoint import load_weights, model_type_of
 from modeling_expclip.convert import paper_image_processor, truncating
+from training.processes import local_device
 from training.recipe import ClipRecipe
 from training.sources import source_of
-
-
-def local_device() -> torch.device:
-    """The accelerator this process should use, or the CPU. Under torchrun each process of a machine has its own."""
-    if not torch.accelerator.is_available():
-        return torch.device("cpu")
-    kind = torch.accelerator.current_accelerator().type
-    return torch.device(kind, int(os.environ.get("LOCAL_RANK", 0))) if kind == "cuda" else torch.device(kind)
 
 
 class FrozenClip:
@@ -29,14 +20,14 @@ class FrozenClip:
     ``model`` is the CLIPModel (an Exp-CLIP's head is not used), ``processor`` prepares images as the recipe says.
     """
 
-    def __init__(self, recipe: ClipRecipe, device: torch.device | None = None) -> None:
+    def __init__(self, recipe: ClipRecipe) -> None:
         source = source_of(recipe.model)
         kind = model_type_of(source, recipe.revision)
         if kind not in ("clip", "expclip"):
             raise ValueError(f"clip.model {recipe.model!r} is a model of type {kind!r}; expected a CLIP or an Exp-CLIP")
         model_class = ExpCLIPModel if kind == "expclip" else CLIPModel
         model = load_weights(model_class, source, getattr(torch, recipe.dtype), recipe.revision)
-        self.model = model.requires_grad_(False).to(device or local_device())
+        self.model = model.requires_grad_(False).to(local_device())
         tokenizer = AutoTokenizer.from_pretrained(source, revision=recipe.revision, trust_remote_code=False)
         if recipe.preprocessing == "paper":
             images = paper_image_processor(model.config.vision_config.image_size)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,12 +22,12 @@ from tqdm import tqdm
 
 from training import cache
 from training.cache import Shard, VectorSet
-from training.clip import FrozenClip, local_device
+from training.clip import FrozenClip
 from training.data import Faces, face_columns, face_of, image_bytes, load_faces
-from training.mini.describer import origin as describer_origin
+from training.processes import local_device, rank, world_size
 from training.recipe import FacesRecipe, Recipe
 from training.sources import origin_of
-from training.teachers import check, load_teacher
+from training.teachers import check, load_teacher, teacher_origin
 
 _READERS = 4  # threads that decode images; Pillow works outside Python's lock
 
@@ -178,7 +177,6 @@ def embed(recipe: Recipe, sources: list[str], output: Path, shard_size: int, *, 
 
     Raises ValueError when the cache is for other faces or models, or when no face could be read.
     """
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if shard_size < 1:
         raise ValueError(f"--shard-size is {shard_size}; it must be at least 1")
     check(recipe.teacher)
@@ -192,21 +190,20 @@ def embed(recipe: Recipe, sources: list[str], output: Path, shard_size: int, *, 
     settings = {name: getattr(recipe.faces, name) for name in ("crop", "margin", "frames", "batch_size")}
     cache.begin(output, {"sources": sources, "rows": total, "shard_size": shard_size, **settings})
 
-    clip = functools.cache(lambda: FrozenClip(recipe.clip, local_device()))  # not loaded when nothing is left to do
+    clip = functools.cache(lambda: FrozenClip(recipe.clip))  # not loaded when nothing is left to do
     teacher = functools.cache(lambda: load_teacher(recipe.teacher, local_device()))
     vectors = VectorSet(output / cache.set_name(recipe.clip))
     vectors.begin(cache.set_recipe(recipe.clip), origin_of(recipe.clip.model, recipe.clip.revision))
     jobs = [Job(vectors, "image", lambda items: clip()(items))]
-    describer = recipe.teacher.kind == "describer"
-    origin = describer_origin() if describer else origin_of(recipe.teacher.model, recipe.teacher.revision)
+    origin = teacher_origin(recipe.teacher)
     for instruction in recipe.teacher.instructions:
         vectors = VectorSet(output / cache.set_name(recipe.teacher, instruction))
         vectors.begin(cache.set_recipe(recipe.teacher, instruction), origin)
         jobs.append(Job(vectors, column, lambda items, told=instruction: teacher()(items, told)))
 
     shards = 0
-    with tqdm(total=total and -(-total // world), desc="embed", unit=" faces", disable=rank > 0) as bar:
-        for index, rows in shards_of(faces, shard_size, rank, world):
+    with tqdm(total=total and -(-total // world_size()), desc="embed", unit=" faces", disable=rank() > 0) as bar:
+        for index, rows in shards_of(faces, shard_size, rank(), world_size()):
             shards = index + 1
             if rows is not None:
                 embed_shard(index, rows, jobs, recipe.faces, bar.update)

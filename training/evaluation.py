@@ -9,9 +9,7 @@ A pair of model and benchmark that is done is not run again. Under torchrun each
 
 from __future__ import annotations
 
-import csv
 import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,15 +27,17 @@ from tqdm import tqdm
 from training import metrics
 from training.baselines import ZeroShotModel, load_zero_shot_model
 from training.bootstrap import intervals
-from training.cache import write_json
-from training.clip import local_device
+from training.files import whole_file, write_csv, write_json
 from training.plots import confusion_matrix
+from training.processes import rank, world_size
 from training.samples import BENCHMARKS, Samples, load_samples
 
 COLUMNS = (
     "model", "benchmark", "fold", "prompt_set", "n", "uar", "war", "uar_low", "uar_high", "war_low", "war_high",
     "skipped", "chance_uar", "seconds", "transformers", "torch",
 )  # fmt: skip
+
+_DONE = "rows.json"  # written last
 
 
 @dataclass(frozen=True)
@@ -74,34 +74,26 @@ def evaluate(
     Raises ValueError when ``output`` holds the pair with other settings, or the data cannot be what the benchmark says.
     """
     pending = [pair for pair in pairs if not _is_done(pair, output, prompts, dtype)]
-    if pending and _world() > 1 and not dist.is_initialized():
+    if pending and world_size() > 1 and not dist.is_initialized():
         dist.init_process_group("gloo")
     model, loaded = None, None
     for pair in pending:
         folds = load_samples(pair.benchmark, pair.source, pair.classes, pair.group)
         if loaded != pair.model:
-            model, loaded = load_zero_shot_model(pair.model, dtype=dtype, device=local_device()), pair.model
+            model, loaded = load_zero_shot_model(pair.model, dtype=dtype), pair.model
         _run(pair, folds, model, prompts, output, batch_size, dtype)
-    rows = (
-        [row for pair in pairs for row in json.loads((pair.folder(output) / "rows.json").read_text())["rows"]]
-        if _first()
-        else []
-    )
-    if _first():
-        _write_csv(output / "results.csv", rows, COLUMNS)
-        groups = [
-            row
-            for pair in pairs
-            if pair.group
-            for row in json.loads((pair.folder(output) / "rows.json").read_text())["groups"]
-        ]
-        if groups:
-            _write_csv(output / "groups.csv", groups, tuple(groups[0]))
+    if rank():
+        return []
+    done = [json.loads((pair.folder(output) / _DONE).read_text()) for pair in pairs]
+    rows, groups = ([row for each in done for row in each[name]] for name in ("rows", "groups"))
+    write_csv(output / "results.csv", map(_rounded, rows), COLUMNS)
+    if groups:
+        write_csv(output / "groups.csv", map(_rounded, groups), tuple(groups[0]))
     return rows
 
 
 def _is_done(pair: Pair, output: Path, prompts: Sequence[str], dtype: str) -> bool:
-    done = pair.folder(output) / "rows.json"
+    done = pair.folder(output) / _DONE
     if not done.exists():
         return False
     found, asked = json.loads(done.read_text())["request"], pair.request(prompts, dtype)
@@ -130,7 +122,7 @@ def _run(
         features, errors = _features(
             f"{pair.name} {pair.benchmark}", samples, model, classes, batch_size, pair.benchmark
         )
-        if not _first():
+        if rank():
             continue
         kept = [i for i, error in enumerate(errors) if error is None]
         if not kept:
@@ -160,19 +152,19 @@ def _run(
         for row in rows[-len(prompts) :]:
             row |= {"skipped": len(samples) - len(kept), "chance_uar": 100 / len(classes), "seconds": round(seconds, 2)}
             row |= {"transformers": transformers.__version__, "torch": torch.__version__}
-    if not _first():
+    if rank():
         return
     if len(folds) > 1:
         rows += [_mean([row for row in rows if row["prompt_set"] == name]) for name in prompts]
     folder = pair.folder(output)
     folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.concat_tables(tables), folder / "predictions.part")
-    os.replace(folder / "predictions.part", folder / "predictions.parquet")
+    with whole_file(folder / "predictions.parquet") as part:
+        pq.write_table(pa.concat_tables(tables), part)
     confusion_matrix(
         matrix, classes, f"{pair.name} on {pair.benchmark}, {prompts[-1]}", folder / f"confusion-{prompts[-1]}.png"
     )
     write_json(
-        folder / "rows.json",
+        folder / _DONE,
         {"request": pair.request(prompts, dtype), "classes": classes, "rows": rows, "groups": groups},
     )
 
@@ -181,11 +173,10 @@ def _features(
     title: str, samples: Samples, model: ZeroShotModel, classes: Sequence[str], batch_size: int, benchmark: str
 ) -> tuple[torch.Tensor, list[str | None]]:
     """Features of the samples that can be read and have a candidate's label, in order, and for each sample its error or None."""
-    rank, world = int(os.environ.get("RANK", 0)), _world()
-    mine = range(rank, len(samples), world)
+    mine = range(rank(), len(samples), world_size())
     errors: dict[int, str] = {}
     found: dict[int, torch.Tensor] = {}
-    bar = tqdm(total=len(mine), desc=title, unit=" samples", disable=rank > 0)
+    bar = tqdm(total=len(mine), desc=title, unit=" samples", disable=rank() > 0)
     for start in range(0, len(mine), batch_size):
         rows = list(mine[start : start + batch_size])
         frames = {}
@@ -195,6 +186,8 @@ def _features(
                 continue
             try:
                 frames[row] = samples.frames(row)
+            except MemoryError:
+                raise
             except Exception as error:  # decoders raise many kinds on damaged files; the row keeps its reason
                 errors[row] = f"{type(error).__name__}: {error}"
         if frames:
@@ -204,21 +197,13 @@ def _features(
             found |= dict(zip(frames, features))
         bar.update(len(rows))
     bar.close()
-    if world > 1:
-        shared: list[Any] = [None] * world
+    if world_size() > 1:
+        shared: list[Any] = [None] * world_size()
         dist.all_gather_object(shared, (found, errors))
         found = {row: value for part, _ in shared for row, value in part.items()}
         errors = {row: error for _, part in shared for row, error in part.items()}
     ordered = [found[row] for row in sorted(found)]
     return torch.stack(ordered) if ordered else torch.empty(0), [errors.get(row) for row in range(len(samples))]
-
-
-def _world() -> int:
-    return int(os.environ.get("WORLD_SIZE", 1))
-
-
-def _first() -> bool:
-    return int(os.environ.get("RANK", 0)) == 0
 
 
 def _scores(guess: np.ndarray, truth: np.ndarray, classes: int) -> dict[str, float]:
@@ -234,9 +219,8 @@ def _mean(folds: list[dict[str, Any]]) -> dict[str, Any]:
     mean = {
         **folds[0],
         "fold": "mean",
-        "n": sum(row["n"] for row in folds),
-        "skipped": sum(row["skipped"] for row in folds),
     }
+    mean |= {name: sum(row[name] for row in folds) for name in ("n", "skipped", "seconds")}
     mean |= {name: sum(row[name] for row in folds) / len(folds) for name in ("uar", "war")}
     return mean | dict.fromkeys(("uar_low", "uar_high", "war_low", "war_high"))
 
@@ -282,10 +266,5 @@ def _predictions(
     return pa.table(columns)
 
 
-def _write_csv(path: Path, rows: list[dict[str, Any]], columns: Sequence[str]) -> None:
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows({k: f"{v:.2f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-    os.replace(part, path)
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: f"{value:.2f}" if isinstance(value, float) else value for name, value in row.items()}

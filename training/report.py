@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import csv
 import html
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
+
+from training.files import write_text
 
 REPORTED = Path(__file__).parent / "reported_results.csv"
 
@@ -45,8 +46,38 @@ def differences(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def write_report(rows: Sequence[dict[str, Any]], output: Path) -> None:
     """``report.md`` and ``report.html`` in ``output``, with the confusion matrices, and ``MODEL/model-index.yaml`` for each model."""
     measured, title = overall(rows), "Zero-shot evaluation"
+    pictures = [path.relative_to(output).as_posix() for path in sorted(output.glob("*/*/confusion-*.png"))]
+    note = "In percent, with 95 % bootstrap intervals over samples. UAR: mean recall of the classes that occur. WAR: accuracy."
+    markdown = [f"# {title}", note]
+    page = [
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title>",
+        _STYLE,
+        f"<h1>{title}</h1><p>{note}</p>",
+    ]
+    for heading, header, cells in _tables(measured):
+        markdown += [
+            f"## {heading}",
+            "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *cells]),
+        ]
+        lines = [
+            "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
+            for tag, row in [("th", header), *(("td", r) for r in cells)]
+        ]
+        page += [f"<h2>{html.escape(heading)}</h2><table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"]
+    markdown += [f"![{path}]({path})" for path in pictures]
+    page += [f"<img src='{html.escape(path, quote=True)}' alt='{html.escape(path, quote=True)}'>" for path in pictures]
+    write_text(output / "report.md", "\n\n".join(markdown) + "\n")
+    write_text(output / "report.html", "\n".join(page) + "</html>\n")
+    for model in dict.fromkeys(row["model"] for row in measured):
+        write_text(
+            output / model / "model-index.yaml", model_index(model, [row for row in measured if row["model"] == model])
+        )
+
+
+def _tables(measured: Sequence[dict[str, Any]]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """For each benchmark what was measured and what the paper reports, as heading, header and cells."""
     benchmarks = list(dict.fromkeys(row["benchmark"] for row in measured))
-    sections: list[tuple[str, list[str], list[list[str]]]] = []
+    sections = []
     for name in benchmarks:
         own = [row for row in measured if row["benchmark"] == name]
         logged = {
@@ -81,32 +112,7 @@ def write_report(rows: Sequence[dict[str, Any]], output: Path) -> None:
             sections.append(
                 (f"{name}: reported in the paper, not measured here", ["model", "UAR", "WAR", "where"], table)
             )
-    pictures = [path.relative_to(output).as_posix() for path in sorted(output.glob("*/*/confusion-*.png"))]
-    note = "In percent, with 95 % bootstrap intervals over samples. UAR: mean recall of the classes that occur. WAR: accuracy."
-    markdown = [f"# {title}", note]
-    page = [
-        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title>",
-        _STYLE,
-        f"<h1>{title}</h1><p>{note}</p>",
-    ]
-    for heading, header, cells in sections:
-        markdown += [
-            f"## {heading}",
-            "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *cells]),
-        ]
-        lines = [
-            "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
-            for tag, row in [("th", header), *(("td", r) for r in cells)]
-        ]
-        page += [f"<h2>{html.escape(heading)}</h2><table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"]
-    markdown += [f"![{path}]({path})" for path in pictures]
-    page += [f"<img src='{html.escape(path, quote=True)}' alt='{html.escape(path, quote=True)}'>" for path in pictures]
-    _write(output / "report.md", "\n\n".join(markdown) + "\n")
-    _write(output / "report.html", "\n".join(page) + "</html>\n")
-    for model in dict.fromkeys(row["model"] for row in measured):
-        _write(
-            output / model / "model-index.yaml", model_index(model, [row for row in measured if row["model"] == model])
-        )
+    return sections
 
 
 def model_index(model: str, rows: Sequence[dict[str, Any]]) -> str:
@@ -136,9 +142,3 @@ td:first-child, th:first-child, td:nth-child(2), th:nth-child(2) { text-align: l
 def _score(row: dict[str, Any], metric: str) -> str:
     low, high = row[f"{metric}_low"], row[f"{metric}_high"]
     return f"{row[metric]:.2f}" + (f" ({low:.1f} to {high:.1f})" if low is not None else "")
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

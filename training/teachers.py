@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import os
 from dataclasses import fields
 from typing import Any
 
@@ -31,9 +30,10 @@ from transformers import (
 
 from modeling_expclip.checkpoint import load_weights
 from modeling_expclip.convert import paper_image_processor
-from training.mini.describer import Describer
+from training.mini import describer
+from training.processes import world_size
 from training.recipe import TeacherRecipe
-from training.sources import MINILM, source_of
+from training.sources import MINILM, origin_of, source_of
 from training.t5_encoders import Blip2Encoder, InstructBlipEncoder
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -47,6 +47,11 @@ def load_teacher(spec: TeacherRecipe, device: torch.device | None = None) -> Tea
     """
     check(spec)
     return TEACHERS[spec.kind](spec, device or torch.device("cpu"))
+
+
+def teacher_origin(spec: TeacherRecipe) -> str:
+    """Identifies the weights behind a teacher's vectors. Raises OSError where there are none."""
+    return TEACHERS[spec.kind].origin(spec)
 
 
 def check(spec: TeacherRecipe) -> None:
@@ -74,6 +79,10 @@ class Teacher:
     def __init__(self, spec: TeacherRecipe, device: torch.device) -> None:
         self.spec = spec
         self.column = spec.input_column
+
+    @classmethod
+    def origin(cls, spec: TeacherRecipe) -> str:
+        return origin_of(spec.model, spec.revision)
 
     def embed(self, items: list, instruction: str) -> torch.Tensor:
         """The vectors (B, H), in whatever dtype and place they were computed."""
@@ -223,9 +232,13 @@ class DescriberTeacher(Teacher):
 
     def __init__(self, spec: TeacherRecipe, device: torch.device) -> None:
         super().__init__(spec, device)
-        self.describe = Describer()
+        self.describe = describer.Describer()
         encoder = CaptionTeacher(TeacherRecipe("captions", MINILM), device)
         self.vector = functools.cache(lambda sentence: encoder.embed([sentence], "")[0])  # it knows some hundred
+
+    @classmethod
+    def origin(cls, spec: TeacherRecipe) -> str:
+        return f"{describer.origin()}, {origin_of(MINILM)}"
 
     def embed(self, items: list[Image.Image], instruction: str) -> torch.Tensor:
         faces = self.describe(items, instruction)
@@ -291,8 +304,7 @@ def _load_model(
 ) -> PreTrainedModel:
     """The model, evaluating. Raises ValueError where weights are missing (but those of ``unused``) or of another shape."""
     # Under torchrun every process has a device of its own; "auto" would spread each one's weights over all of them.
-    several = int(os.environ.get("WORLD_SIZE", 1)) > 1
-    options = {"device_map": spec.device_map} if spec.device_map and not several else {}
+    options = {"device_map": spec.device_map} if spec.device_map and world_size() == 1 else {}
     if spec.quantization:
         if importlib.util.find_spec("bitsandbytes") is None:
             raise ImportError(

@@ -8,7 +8,6 @@ DIR/config.json ...      the checkpoint, as `expclip convert` makes it; config.j
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import os
@@ -29,9 +28,11 @@ from modeling_expclip.card import checkpoint_card
 from modeling_expclip.checkpoint import save_checkpoint
 from modeling_expclip.convert import with_head
 from training.cache import load_pairs
-from training.clip import FrozenClip, local_device
+from training.clip import FrozenClip
 from training.data import face_columns, face_of, image_bytes, load_faces
+from training.files import write_csv, write_text
 from training.plots import training_curve
+from training.processes import local_device, rank, world_size
 from training.recipe import Recipe, TrainingRecipe
 from training.sources import origin_of
 from training.teachers import load_teacher
@@ -117,7 +118,7 @@ def train(
     model = AlignmentModel(weight, scale, centre, settings.keep)
     sets = {name: load_zero_shot(source, clip, classes, recipe.faces) for name, source in evaluate.items()}
     arguments = training_arguments(settings, len(pairs), output, bool(sets))
-    if int(os.environ.get("RANK", 0)) == 0:
+    if rank() == 0:
         _begin(output, begun)
     newest = newest_checkpoint(output, arguments)
     arguments.eval_on_start = bool(sets) and newest is None
@@ -175,7 +176,7 @@ def optimizer_of(model: AlignmentModel, settings: TrainingRecipe) -> torch.optim
 
 def training_arguments(settings: TrainingRecipe, faces: int, output: Path, evaluate: bool) -> TrainingArguments:
     """The Trainer's arguments. A batch larger than the data shrinks to it, so that no data is too little to train on."""
-    world = int(os.environ.get("WORLD_SIZE", 1))
+    world = world_size()
     batch = min(settings.batch_size, faces)
     if batch < settings.batch_size:
         print(
@@ -238,12 +239,7 @@ def write_logs(history: list[dict[str, Any]], output: Path) -> None:
         if "train_runtime" not in entry:
             steps.setdefault(entry["step"], {}).update(entry)
     columns = list(dict.fromkeys(["step", *(name for row in steps.values() for name in row)]))
-    part = output / ".log.csv.part"
-    with part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(steps.values())
-    os.replace(part, output / "log.csv")
+    write_csv(output / "log.csv", steps.values(), columns)
     training_curve(list(steps.values()), output / "training_curve.png")
 
 
@@ -283,9 +279,7 @@ def _check_run(output: Path, begun: dict[str, Any]) -> None:
 def _begin(output: Path, begun: dict[str, Any]) -> None:
     """Records what a run is begun with, once all of it is known to be possible, and removes what a killed one left half-written."""
     output.mkdir(parents=True, exist_ok=True)
-    part = output / f".{_RECIPE}.part"
-    part.write_text(yaml.safe_dump(begun, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    os.replace(part, output / _RECIPE)
+    write_text(output / _RECIPE, yaml.safe_dump(begun, sort_keys=False, allow_unicode=True))
     for left in (output / "final", *output.glob(".final.*")):
         shutil.rmtree(left, ignore_errors=True)
 
