@@ -1,7 +1,12 @@
-"""``expclip classify``: files and folders of face images become one row each, in a table, CSV, JSON or Parquet."""
+"""``expclip classify``: pictures, photos, folders and videos become one row for each face.
+
+Paths come in, are listed, and pass the pipeline one stream at a time; rows leave file by file, so that a run that was
+stopped can go on where it was.
+"""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,15 +14,22 @@ from pathlib import Path
 from tqdm import tqdm
 
 from .checkpoint import load_checkpoint
+from .faces import DEFAULT_MARGIN, FaceDetector
 from .pipeline_expclip import FacialExpressionPipeline
-from .processing_expclip import image_endings, open_image
+from .processing_expclip import image_endings
+from .timeline import FPS, RESOLUTION
+from .video import VIDEO_ENDINGS, is_video
+
+NO_FACE = "no face found"
 
 
 @dataclass
 class Row:
-    """What is known of one face; ``box`` and ``detection_score`` stay empty for a picture that is a face crop."""
+    """What is known of one face. ``time`` (seconds) and, for a person who is followed, ``face`` are of a video; ``box`` and
+    ``detection_score`` stay empty for a picture that is a face crop."""
 
     path: str
+    time: float | None = None
     face: int | None = None
     box: tuple[int, int, int, int] | None = None
     detection_score: float | None = None
@@ -26,23 +38,46 @@ class Row:
     scores: dict[str, float] = field(default_factory=dict)
 
 
-def find_images(paths: Iterable[str]) -> list[Row]:
-    """A row for each file or URL as given, and for each image file below a folder, sorted.
+@dataclass(frozen=True)
+class Settings:
+    """What decides about the rows; ``expclip classify --help`` says what each means."""
 
-    A folder without any gives a row that says so.
+    labels: tuple[str, ...]
+    prompts: str = "ensemble10"
+    faces: bool = False
+    detector: str | None = None
+    margin: float = DEFAULT_MARGIN
+    align: bool = False
+    backend: str | None = None
+    precision: str = "fp32"
+    fps: float = FPS
+    window: float | None = None
+    clip: str | None = None
+    frames_fps: float | None = None
+
+
+def find_files(paths: Iterable[str], frames_fps: float | None = None) -> list[Row]:
+    """A row for each file or URL as given, and for each image and video file below a folder, sorted.
+
+    A folder without any gives a row that says so. With ``frames_fps`` a folder is one video of frames.
     """
-    endings = image_endings()
+    endings = image_endings() | VIDEO_ENDINGS
     rows: dict[str, Row] = {}
     for given in paths:
-        if not _is_folder(given):
+        if frames_fps is not None or not _is_folder(given):
             rows[given] = Row(given)
             continue
-        images = sorted(p for p in Path(given).rglob("*") if p.suffix.lower() in endings and p.is_file())
-        for image in images:
-            rows[str(image)] = Row(str(image))
-        if not images:
-            rows[given] = Row(given, error="no image files below this folder")
+        files = sorted(p for p in Path(given).rglob("*") if p.suffix.lower() in endings and p.is_file())
+        for file in files:
+            rows[str(file)] = Row(str(file))
+        if not files:
+            rows[given] = Row(given, error="no image or video files below this folder")
     return list(rows.values())
+
+
+def is_moving(row: Row) -> bool:
+    """Whether a row of ``find_files`` is a video: such a file, or a folder, which is there only as frames."""
+    return row.error is None and (is_video(row.path) or _is_folder(row.path))
 
 
 def _is_folder(path: str) -> bool:
@@ -52,29 +87,82 @@ def _is_folder(path: str) -> bool:
         return False
 
 
-def classify(rows: list[Row], model: str, labels: tuple[str, ...], prompts: str, batch_size: int = 16) -> Iterator[Row]:
-    """Fills in and yields the rows, in order: each with its label and probabilities, or the reason why it has none."""
-    loaded, processor = load_checkpoint(model)
-    pipeline = FacialExpressionPipeline(
-        model=loaded, tokenizer=processor.tokenizer, image_processor=processor.image_processor
-    )
-    with tqdm(total=len(rows), desc="classify", unit="image", disable=None) as bar:
-        for start in range(0, len(rows), batch_size):
-            batch = rows[start : start + batch_size]
-            readable, images = [], []
-            for row in batch:
-                if row.error is not None:
-                    continue
-                try:
-                    images.append(open_image(row.path))
-                    readable.append(row)
-                except Exception as error:  # decoders of damaged files raise whatever they please; the row says what
-                    row.error = f"{type(error).__name__}: {error}"
-            if images:
-                answers = pipeline(images, candidate_labels=labels, prompts=prompts, batch_size=len(images))
-                for row, answer in zip(readable, answers):
-                    scores = {entry["label"]: entry["score"] for entry in answer}
-                    row.face, row.label = 0, answer[0]["label"]
-                    row.scores = {label: scores[label] for label in labels}
-            bar.update(len(batch))
-            yield from batch
+class Classifier:
+    """The pipeline of a checkpoint (folder or Hub id) with the settings of a run."""
+
+    def __init__(
+        self, model: str, settings: Settings, batch_size: int = 16, workers: int = 2, compile: bool = False
+    ) -> None:
+        loaded, processor = load_checkpoint(model)
+        self.pipeline = FacialExpressionPipeline(
+            model=loaded,
+            tokenizer=processor.tokenizer,
+            image_processor=processor.image_processor,
+            backend=settings.backend,
+            precision=settings.precision,
+            compile=compile,
+        )
+        self.settings = settings
+        self._asked = {"labels": settings.labels, "prompts": settings.prompts}
+        self._options = {
+            "margin": settings.margin,
+            "align": settings.align,
+            "batch_size": batch_size,
+            "workers": workers,
+        }
+        self._faces = FaceDetector(settings.detector) if settings.faces else False
+
+    def __call__(self, rows: list[Row]) -> Iterator[tuple[str, list[Row], bool]]:
+        """Rows of ``find_files`` -> path, finished rows of it, and whether they are its last; in order."""
+        with tqdm(total=len(rows), desc="classify", unit="file", disable=None) as bar:
+            for moving, group in itertools.groupby(rows, is_moving):
+                for row, found, last in self._videos(group) if moving else self._images(list(group)):
+                    yield row.path, found, last
+                    bar.update(last)
+
+    def _images(self, rows: list[Row]) -> Iterator[tuple[Row, list[Row], bool]]:
+        readable = ((row, row.path) for row in rows if row.error is None)
+        answers = self.pipeline.embed(readable, self._faces, **self._options)
+        for row in rows:
+            picture = None if row.error is not None else next(answers)[1]
+            if picture is None or picture.embeds is None:
+                if picture is not None:
+                    row.error = NO_FACE if picture.error is None else _named(picture.error)
+                yield row, [row], True
+                continue
+            places = [(None, None)] if picture.faces is None else [(face.box, face.score) for face in picture.faces]
+            scores = self.pipeline.scores(picture.embeds, **self._asked)
+            found = [
+                Row(row.path, None, number, box, score, max(found, key=found.get), None, found)
+                for number, ((box, score), found) in enumerate(zip(places, scores))
+            ]
+            yield row, found, True
+
+    def _videos(self, rows: Iterator[Row]) -> Iterator[tuple[Row, list[Row], bool]]:
+        settings = self.settings
+        for row in rows:
+            try:
+                entries = self.pipeline.timeline(
+                    row.path,
+                    candidate_labels=settings.labels,
+                    prompts=settings.prompts,
+                    faces=FaceDetector(settings.detector, resolution=RESOLUTION) if settings.faces else False,
+                    fps=settings.fps,
+                    window=settings.window,
+                    clip=settings.clip,
+                    frames_fps=settings.frames_fps,
+                    **self._options,
+                )
+                row.error = NO_FACE
+                for entry in tqdm(entries, desc=Path(row.path).name, unit="row", leave=False, disable=None):
+                    row.error = None
+                    yield row, [Row(row.path, **entry)], False
+            except ImportError:  # no PyAV: a wrong call, not a bad file
+                raise
+            except Exception as error:  # decoders of damaged files raise whatever they please
+                row.error = _named(error)
+            yield row, [] if row.error is None else [row], True
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

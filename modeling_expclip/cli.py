@@ -19,20 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    command = commands.add_parser("classify", help="label images of faces")
-    command.add_argument("paths", nargs="+", metavar="PATH", help="image files, or folders of them")
-    command.add_argument(
-        "--model", default=MINI, help="checkpoint folder or Hub id (default: the embedded expclip-mini)"
-    )
-    chosen = command.add_mutually_exclusive_group()
-    chosen.add_argument("--labels", metavar="A,B,C", help="own labels, separated by commas")
-    chosen.add_argument("--label-set", choices=LABEL_SETS, help="or a benchmark's (default: rafdb)")
-    command.add_argument(
-        "--prompts", choices=PROMPT_SETS, default="ensemble10", help="prompt set (default: %(default)s)"
-    )
-    command.add_argument("--no-faces", action="store_true", help="the images are face crops already (the default)")
-    command.add_argument("--output", type=Path, metavar="FILE", help="write all rows to a .csv, .json or .parquet file")
-    command.set_defaults(run=_classify)
+    _add_classify(commands)
 
     command = commands.add_parser("convert", help="turn a CLIP and a released head into a checkpoint")
     source = command.add_mutually_exclusive_group(required=True)
@@ -46,6 +33,18 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("--model", required=True, help="Exp-CLIP checkpoint folder or Hub id")
     command.add_argument("--output", type=Path, required=True, metavar="DIR")
     command.set_defaults(run=_merge)
+
+    command = commands.add_parser("export", help="merge, and compile the image tower for OpenVINO or ONNX Runtime")
+    command.add_argument(
+        "--model", default=MINI, help="checkpoint folder or Hub id (default: the embedded expclip-mini)"
+    )
+    command.add_argument("--backend", required=True, choices=("openvino", "onnx"))
+    command.add_argument("--precision", choices=("fp32", "bf16", "int8"), default="fp32")
+    command.add_argument(
+        "--calibration", nargs="+", default=(), metavar="PATH", help="face images for int8: files, folders"
+    )
+    command.add_argument("--output", type=Path, required=True, metavar="DIR")
+    command.set_defaults(run=_export)
 
     command = commands.add_parser("verify", help="recompute a checkpoint's golden outputs")
     command.add_argument(
@@ -67,37 +66,70 @@ def main(argv: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def _add_classify(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("classify", help="label faces in pictures, photos, folders and videos")
+    add = command.add_argument
+    add("paths", nargs="+", metavar="PATH", help="images, videos, or folders of them")
+    add("--model", default=MINI, help="checkpoint folder or Hub id (default: the embedded expclip-mini)")
+    chosen = command.add_mutually_exclusive_group()
+    chosen.add_argument("--labels", metavar="A,B,C", help="own labels, separated by commas")
+    chosen.add_argument("--label-set", choices=LABEL_SETS, help="or a benchmark's (default: rafdb)")
+    add("--prompts", choices=PROMPT_SETS, default="ensemble10", help="prompt set (default: %(default)s)")
+    add(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write all rows to a .csv, .json or .parquet file; a stopped run goes on",
+    )
+
+    faces = command.add_argument_group("faces")
+    add = faces.add_argument
+    add(
+        "--faces",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="find faces first (default: inputs are face crops)",
+    )
+    add("--margin", type=float, help="around a face, as a share of its size (default: 0)")
+    add("--align", action="store_true", help="turn faces so that the eyes are level")
+    add("--detector", metavar="FILE", help="YuNet's weights (default: $EXPCLIP_YUNET, else from the Hub)")
+
+    video = command.add_argument_group("video")
+    add = video.add_argument
+    add("--fps", type=float, help="frames looked at for each second (default: 4)")
+    add(
+        "--window", type=float, metavar="S", help="one row for each face and S seconds, from the mean of its embeddings"
+    )
+    add(
+        "--clip",
+        choices=("uniform", "paper"),
+        help="one row for a whole video, from 16 frames; paper: of clips of 16 frames or fewer only the first, as its code does",
+    )
+    add("--frames-fps", type=float, metavar="N", help="each folder is one video of frames, N for each second")
+    add("--plot", type=Path, metavar="DIR", help="a PNG timeline of each video, in this folder")
+
+    speed = command.add_argument_group("speed")
+    add = speed.add_argument
+    add("--batch-size", type=int, default=16, metavar="N", help="faces a forward pass (default: %(default)s)")
+    add("--workers", type=int, default=2, metavar="N", help="threads that read and crop (default: %(default)s)")
+    add(
+        "--backend",
+        choices=("torch", "openvino", "onnx"),
+        help="of an exported model (default: what it was exported for)",
+    )
+    add("--precision", choices=("fp32", "bf16"), default="fp32", help="of torch (default: %(default)s)")
+    add("--compile", action="store_true", help="torch.compile the image tower")
+    command.set_defaults(run=_classify)
+
+
 def _classify(arguments: argparse.Namespace) -> int:
     if arguments.labels is not None:
         labels = tuple(check_labels(label.strip() for label in arguments.labels.split(",")))
     else:
         labels = label_set(arguments.label_set or "rafdb")
+    from .classify_command import run_classify
 
-    from . import tables
-
-    reserved = sorted(set(labels) & set(tables.FIXED_COLUMNS))
-    if reserved:
-        raise ValueError(f"a label cannot be called like a column of the output: {', '.join(reserved)}")
-    output = arguments.output
-    if output is not None:
-        tables.check_output(output)
-
-    from .classify import classify, find_images
-
-    rows = []
-    try:
-        for row in classify(find_images(arguments.paths), arguments.model, labels, arguments.prompts):
-            rows.append(row)
-    finally:  # an interrupted run keeps what it has
-        if rows:
-            print(tables.text_table(rows, labels))
-        if rows and output is not None:
-            tables.write(rows, labels, output)
-            print(f"wrote {len(rows)} rows to {output}")
-    failed = sum(row.error is not None for row in rows)
-    if failed:
-        print(f"{failed} of {len(rows)} images could not be classified", file=sys.stderr)
-    return NOTHING_CLASSIFIED if failed == len(rows) else OK
+    return NOTHING_CLASSIFIED if run_classify(arguments, labels) == 0 else OK
 
 
 def _convert(arguments: argparse.Namespace) -> int:
@@ -121,6 +153,14 @@ def _merge(arguments: argparse.Namespace) -> int:
 
     merge(arguments.model, arguments.output)
     print(f"wrote and verified {arguments.output}: a plain CLIPModel")
+    return OK
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from .export import export
+
+    export(arguments.model, arguments.output, arguments.backend, arguments.precision, arguments.calibration)
+    print(f"wrote and verified {arguments.output}: image tower for {arguments.backend}, {arguments.precision}")
     return OK
 
 

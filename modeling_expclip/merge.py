@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transformers import CLIPProcessor
+from transformers import CLIPProcessor, ProcessorMixin
 
 from .card import checkpoint_card
 from .checkpoint import check_output, load_checkpoint, save_checkpoint
@@ -27,7 +27,11 @@ def merge(source: str | Path, output: str | Path) -> None:
         "`CLIPModel` with the same predictions, which needs no remote code.",
         remote_code=False,
     )
+    save_checkpoint(model.merge_projection(), plain_processor(processor), output, card, reference=model)
+
+
+def plain_processor(processor: ProcessorMixin) -> CLIPProcessor:
+    """The stock processor with the same image processor and tokenizer."""
     for part in (processor.image_processor.__dict__, processor.tokenizer.init_kwargs):
-        part.pop("auto_map", None)  # it names code that the merged folder does not need and does not have
-    plain = CLIPProcessor(processor.image_processor, processor.tokenizer)
-    save_checkpoint(model.merge_projection(), plain, output, card, reference=model)
+        part.pop("auto_map", None)  # it names code that the folder of a plain CLIP does not need and does not have
+    return CLIPProcessor(processor.image_processor, processor.tokenizer)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from .classify import Row
 
-FIXED_COLUMNS = ("path", "face", "x0", "y0", "x1", "y1", "detection_score", "label", "error")
+FIXED_COLUMNS = ("path", "time", "face", "x0", "y0", "x1", "y1", "detection_score", "label", "error")
 FORMATS = (".csv", ".json", ".parquet")
+_PARQUET_ROWS = 10_000
 
 
 def _text(path: str) -> str:
@@ -19,10 +22,16 @@ def _text(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def columns_of(labels: tuple[str, ...], moving: bool) -> list[str]:
+    """The columns of the output; runs with a video in them have the time as well."""
+    fixed = [name for name in FIXED_COLUMNS if moving or name != "time"]
+    return [*fixed, *labels]
+
+
 def _flat(row: Row, labels: tuple[str, ...]) -> dict[str, Any]:
     x0, y0, x1, y1 = row.box or (None,) * 4
     error = None if row.error is None else _text(row.error)
-    values = (_text(row.path), row.face, x0, y0, x1, y1, row.detection_score, row.label, error)
+    values = (_text(row.path), row.time, row.face, x0, y0, x1, y1, row.detection_score, row.label, error)
     return dict(zip(FIXED_COLUMNS, values)) | {label: row.scores.get(label) for label in labels}
 
 
@@ -43,40 +52,54 @@ def _part(output: Path) -> Path:
     return output.with_name(f".{output.name}.part")
 
 
-def write(rows: list[Row], labels: tuple[str, ...], output: Path) -> None:
-    """Writes all rows to ``output``; the ending chooses the format. The file appears whole."""
-    part, kind = _part(output), output.suffix.lower()
+def write(rows: Iterable[Row], labels: tuple[str, ...], output: Path, moving: bool = False) -> None:
+    """Writes all rows to ``output``, holding few at a time; the ending chooses the format. The file appears whole.
+
+    ``moving`` says that some rows have a time.
+    """
+    writers = {".csv": _write_csv, ".json": _write_json, ".parquet": _write_parquet}
+    part = _part(output)
     try:
-        if kind == ".csv":
-            with part.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, [*FIXED_COLUMNS, *labels])
-                writer.writeheader()
-                for row in rows:
-                    flat = _flat(row, labels)
-                    writer.writerow(flat | {name: f"{score:.8f}" for name, score in row.scores.items()})
-        elif kind == ".json":
-            entries = []
-            for row in rows:
-                flat = _flat(row, labels)
-                entry = {name: flat[name] for name in ("path", "face")}
-                entry |= {"box": row.box, "label": row.label, "scores": row.scores, "error": flat["error"]}
-                entries.append(entry)
-            part.write_text(json.dumps(entries, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
-        else:
-            _write_parquet([_flat(row, labels) for row in rows], labels, part)
+        writers[output.suffix.lower()](rows, labels, part, columns_of(labels, moving))
         os.replace(part, output)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _write_parquet(rows: list[dict[str, Any]], labels: tuple[str, ...], path: Path) -> None:
+def _write_csv(rows: Iterable[Row], labels: tuple[str, ...], path: Path, columns: list[str]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        for row in rows:
+            flat = _flat(row, labels) | {name: f"{score:.8f}" for name, score in row.scores.items()}
+            if row.time is not None:
+                flat["time"] = f"{row.time:.3f}"
+            writer.writerow(flat)
+
+
+def _write_json(rows: Iterable[Row], labels: tuple[str, ...], path: Path, columns: list[str]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        before = "[\n"
+        for row in rows:
+            flat = _flat(row, labels)
+            entry = {name: flat[name] for name in ("path", "time", "face") if name in columns}
+            entry |= {"box": row.box, "label": row.label, "scores": row.scores, "error": flat["error"]}
+            file.write(before + json.dumps(entry, ensure_ascii=False, allow_nan=False))
+            before = ",\n"
+        file.write("\n]\n" if before == ",\n" else "[]\n")
+
+
+def _write_parquet(rows: Iterable[Row], labels: tuple[str, ...], path: Path, columns: list[str]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = dict.fromkeys(FIXED_COLUMNS, pa.int64())
-    types |= {"path": pa.string(), "label": pa.string(), "error": pa.string(), "detection_score": pa.float64()}
-    schema = pa.schema([*types.items(), *((label, pa.float64()) for label in labels)])
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+    types = dict.fromkeys(columns, pa.float64())
+    types |= dict.fromkeys(("path", "label", "error"), pa.string())
+    types |= dict.fromkeys(("face", "x0", "y0", "x1", "y1"), pa.int64())
+    rows = iter(rows)
+    with pq.ParquetWriter(path, pa.schema(list(types.items()))) as writer:
+        while part := [_flat(row, labels) for row in itertools.islice(rows, _PARQUET_ROWS)]:
+            writer.write_table(pa.Table.from_pylist(part, schema=writer.schema))
 
 
 def _printable(text: str) -> str:
@@ -84,21 +107,42 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def text_table(rows: list[Row], labels: tuple[str, ...], limit: int = 50) -> str:
-    """The first ``limit`` rows as text: the path, the label, and the probability of each label in percent."""
-    shown = [(_printable(_text(row.path)), row) for row in rows[:limit]]
-    path_width = min(40, max([len("path"), *(len(path) for path, _ in shown)]))
-    label_width = max([len("label"), *map(len, labels)])
-    widths = [max(len(label), 5) for label in labels]
-    titles = (f"{label:>{width}}" for label, width in zip(labels, widths))
-    lines = ["  ".join([f"{'path':{path_width}}", f"{'label':{label_width}}", *titles])]
-    for path, row in shown:
-        path = path if len(path) <= path_width else "..." + path[3 - path_width :]
-        if row.error is not None:
-            lines.append(f"{path:{path_width}}  {_printable(_text(row.error))}")
-            continue
-        cells = [f"{100 * row.scores[label]:{width}.1f}" for label, width in zip(labels, widths)]
-        lines.append("  ".join([f"{path:{path_width}}", f"{row.label:{label_width}}", *cells]))
-    if len(rows) > limit:
-        lines.append(f"... and {len(rows) - limit} more rows")
-    return "\n".join(line.rstrip() for line in lines)
+class Summary:
+    """What the terminal shows of a run: its first rows, and how many there were."""
+
+    def __init__(self, limit: int = 50) -> None:
+        self.rows: list[Row] = []
+        self.total = self.failed = 0
+        self._limit = limit
+
+    def add(self, row: Row) -> None:
+        self.total += 1
+        self.failed += row.error is not None
+        if len(self.rows) < self._limit:
+            self.rows.append(row)
+
+    def table(self, labels: tuple[str, ...]) -> str:
+        """The path (with the time and face where there are any), the label, and the probability of each label in percent."""
+        names = [_name(row) for row in self.rows]
+        width = min(48, max([len("path"), *map(len, names)]))
+        label_width = max([len("label"), *map(len, labels)])
+        widths = [max(len(label), 5) for label in labels]
+        titles = (f"{label:>{wide}}" for label, wide in zip(labels, widths))
+        lines = ["  ".join([f"{'path':{width}}", f"{'label':{label_width}}", *titles])]
+        for name, row in zip(names, self.rows):
+            name = name if len(name) <= width else "..." + name[3 - width :]
+            if row.error is not None:
+                lines.append(f"{name:{width}}  {_printable(_text(row.error))}")
+                continue
+            cells = [f"{100 * row.scores[label]:{wide}.1f}" for label, wide in zip(labels, widths)]
+            lines.append("  ".join([f"{name:{width}}", f"{row.label:{label_width}}", *cells]))
+        if self.total > len(self.rows):
+            lines.append(f"... and {self.total - len(self.rows)} more rows")
+        return "\n".join(line.rstrip() for line in lines)
+
+
+def _name(row: Row) -> str:
+    name = _printable(_text(row.path))
+    if row.time is not None:
+        name += f" {row.time:.1f}s"
+    return f"{name} #{row.face}" if row.box is not None else name

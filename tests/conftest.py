@@ -89,3 +89,19 @@ def checkpoint(tmp_path_factory, clip_folder, head_file) -> Path:
     output = tmp_path_factory.mktemp("checkpoint") / "expclip-small"
     convert(str(clip_folder), head_file, output)
     return output
+
+
+def write_video(path: Path, pictures, fps: int = 10, **options) -> Path:
+    """PIL pictures of one even size -> a video file; the ending chooses the container."""
+    av = pytest.importorskip("av")
+    codec = {".webm": "libvpx", ".avi": "mpeg4"}.get(path.suffix, "libx264")
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=fps)
+        stream.bit_rate = 4_000_000
+        stream.pix_fmt = "yuv420p"
+        for number, image in enumerate(pictures):
+            if number == 0:
+                stream.width, stream.height = image.size
+            container.mux(stream.encode(av.VideoFrame.from_image(image)))
+        container.mux(stream.encode())
+    return path

@@ -13,6 +13,10 @@ from modeling_expclip.cli import main
 from modeling_expclip.convert import RELEASED, Released, convert, convert_released, load_head
 from tests.conftest import write_clip, write_head
 
+CODE = (
+    "configuration_expclip modeling_expclip processing_expclip pipeline_expclip prompts "
+    "backends faces stream timeline tracking video"
+).split()
 FILES = {
     "config.json",
     "model.safetensors",
@@ -21,11 +25,7 @@ FILES = {
     "tokenizer_config.json",
     "golden.safetensors",
     "README.md",
-    "configuration_expclip.py",
-    "modeling_expclip.py",
-    "processing_expclip.py",
-    "pipeline_expclip.py",
-    "prompts.py",
+    *(f"{name}.py" for name in CODE),
 }
 
 

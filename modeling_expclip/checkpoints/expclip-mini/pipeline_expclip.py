@@ -1,23 +1,30 @@
-"""FacialExpressionPipeline: images and labels in, a probability for each label out. Travels inside every checkpoint.
+"""FacialExpressionPipeline: pictures, photos or video and labels in, a probability for each label and face out.
 
-Prompts are encoded once for a set of labels and kept as class prototypes; each image then costs one pass of the image
-tower and a small matrix product.
+Prompts are encoded once for a set of labels and kept as class prototypes; each face then costs one pass of the image tower
+and a small matrix product. Travels inside every checkpoint.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModel, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
-# Not used here: transformers 5.6 copies only the files that a pipeline's file names itself, and the next one needs it.
+# Not all are used here: transformers 5.6 copies only the files that a pipeline's file names itself, and they need the others.
+from .backends import exported_backend, load_image_tower
 from .configuration_expclip import ExpCLIPConfig  # noqa: F401
+from .faces import FaceDetector
 from .processing_expclip import open_image, pil_twin
 from .prompts import build_prompts, check_labels
 from .prompts import label_set as labels_of
+from .stream import Embedded, embed_stream
+from .timeline import FPS, timeline
+from .tracking import FaceTracker  # noqa: F401
+from .video import is_video
 
 _TEXT_BATCH = 128
 _KEPT_PROTOTYPES = 64
@@ -36,7 +43,15 @@ class FacialExpressionPipeline(Pipeline):
     >>> recognise(["a.jpg", "b.jpg"], candidate_labels=["bored", "excited"], batch_size=2)
     >>> recognise("face.jpg", label_set="mafw", prompts="photo")
     >>> recognise("face.jpg", prompts=["a {} person", "someone who looks {adjective}"])
+    >>> recognise("group.jpg", faces=True)                                 # finds the faces first
+    >>> recognise("film.mp4", faces=True, fps=4)                           # who looks how, and when
     ```
+
+    Args, beside those of [`Pipeline`]:
+        backend: what runs the image tower of a checkpoint written by ``expclip export``: ``openvino`` or ``onnx``. Default: the one
+            it was exported for; ``torch`` for every other checkpoint.
+        precision: ``bf16`` runs torch's image tower under autocast; it needs hardware with bfloat16.
+        compile: passes torch's image tower through ``torch.compile``.
     """
 
     _load_processor = False
@@ -44,10 +59,36 @@ class FacialExpressionPipeline(Pipeline):
     _load_feature_extractor = False
     _load_tokenizer = True
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(
+        self, *args, backend: str | None = None, precision: str = "fp32", compile: bool = False, **kwargs
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.image_processor = pil_twin(self.image_processor)
         self._prototypes: dict[tuple, torch.Tensor] = {}
+        self._detector: FaceDetector | None = None
+        source = self.model.name_or_path
+        self.backend = backend or (exported_backend(source) if source else None) or "torch"
+        if precision not in ("fp32", "bf16"):
+            raise ValueError(f"precision must be 'fp32' or 'bf16', got {precision!r}")
+        if self.backend == "torch":
+            self._tower = self._torch_tower(precision == "bf16", compile)
+        elif precision != "fp32" or compile:
+            raise ValueError(f"precision and compile are torch's; {source} runs as it was exported for {self.backend}")
+        else:
+            self._tower = load_image_tower(source, self.backend)
+
+    def _torch_tower(self, half: bool, compiled: bool) -> Callable[[torch.Tensor], torch.Tensor]:
+        kind = self.device.type
+        if half and kind == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            raise ValueError(
+                "this CPU has no bfloat16 instructions: precision 'bf16' would be slower than 'fp32' on it"
+            )
+
+        def tower(pixel_values: torch.Tensor) -> torch.Tensor:
+            with torch.autocast(kind, torch.bfloat16, enabled=half):
+                return self.model.get_image_features(pixel_values=pixel_values).pooler_output
+
+        return torch.compile(tower, dynamic=True) if compiled else tower
 
     def __call__(
         self,
@@ -55,23 +96,99 @@ class FacialExpressionPipeline(Pipeline):
         candidate_labels: Sequence[str] | None = None,
         label_set: str | None = None,
         prompts: str | Sequence[str] | None = None,
+        faces: bool | FaceDetector = False,
         **kwargs: Any,
     ) -> Any:
         """
         Args:
-            images: a path, URL or PIL image, or a list, dataset or generator of them.
+            images: a path, URL or PIL image, or a list, dataset or generator of them; or the path of one video.
             candidate_labels: own labels; they reach the text tower as typed.
             label_set: or the classes of one of the paper's benchmarks (``LABEL_SETS``). Default: the seven basic
                 expressions (``rafdb``).
             prompts: a prompt set's name (``PROMPT_SETS``) or own templates. Default: ``ensemble10``.
-            batch_size: images a forward pass.
+            faces: False takes each picture for one face. True finds the faces in it first; a [`FaceDetector`] does so in its way.
+            batch_size: faces a forward pass.
+            margin, align, workers: with ``faces``, see ``embed_stream``.
+            fps, window, clip: of a video, see ``timeline``.
 
         Returns:
             for each image a list of ``{"label", "score"}``, most probable first. Scores sum to one: the softmax of the
-            logits, averaged over a label's prompts as in the paper.
+            logits, averaged over a label's prompts as in the paper. With ``faces``, for each photo a list of ``{"box", "detection_score",
+            "label", "scores"}``, the largest face first, empty where there is none; boxes (x0, y0, x1, y1) are in pixels of the upright photo.
+            For a video a list of ``{"time", "face", "box", "detection_score", "label", "scores"}``.
+
+        Raises what ``open_image`` raises for a picture that cannot be read, ValueError for a damaged video.
         """
         given = {"candidate_labels": candidate_labels, "label_set": label_set, "prompts": prompts}
-        return super().__call__(images, **{name: value for name, value in given.items() if value is not None}, **kwargs)
+        given = {name: value for name, value in given.items() if value is not None}
+        if is_video(images):
+            return list(self.timeline(images, faces=faces, **given, **kwargs))
+        if not faces:
+            return super().__call__(images, **given, **kwargs)
+        if isinstance(images, (str, Path, bytes)) or not isinstance(images, Iterable):
+            return next(self._photos([images], faces, given, kwargs))
+        answers = self._photos(images, faces, given, kwargs)
+        return list(answers) if isinstance(images, (list, tuple)) else answers
+
+    def _photos(self, photos: Iterable[Any], faces: Any, given: dict, kwargs: dict) -> Iterator[list[dict[str, Any]]]:
+        forward = self._forward_params | self._sanitize_parameters(**given)[1]
+        for _, photo in self.embed(((None, photo) for photo in photos), faces, **kwargs):
+            if photo.error is not None:
+                raise photo.error
+            scores = [] if photo.embeds is None else self.scores(photo.embeds, **forward)
+            yield [
+                {"box": face.box, "detection_score": face.score, "label": max(found, key=found.get), "scores": found}
+                for face, found in zip(photo.faces, scores)
+            ]
+
+    def embed(
+        self, items: Iterable[tuple[Any, Any]], faces: bool | FaceDetector = False, **options: Any
+    ) -> Iterator[tuple[Any, Embedded]]:
+        """``embed_stream`` with this pipeline's model: pairs of a key and a picture in, of the key and its faces' embeddings out."""
+        options.setdefault("batch_size", self._batch_size or 16)
+        return embed_stream(items, self.image_processor, self.tower, self.detector(faces), **options)
+
+    def detector(self, faces: bool | FaceDetector) -> FaceDetector | None:
+        """The detector that ``faces`` asks for; the default one is made once."""
+        if not isinstance(faces, bool):
+            return faces
+        if faces and self._detector is None:
+            self._detector = FaceDetector()
+        return self._detector if faces else None
+
+    @torch.inference_mode()
+    def tower(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Pixel values (B, 3, height, width) -> embeddings (B, D), not normalised, by whatever runs the image tower."""
+        return self._tower(pixel_values.to(self.device, self.dtype))
+
+    def scores(
+        self,
+        embeds: torch.Tensor,
+        labels: tuple[str, ...] = _DEFAULT_LABELS,
+        prompts: str | tuple[str, ...] = _DEFAULT_PROMPTS,
+    ) -> list[dict[str, float]]:
+        """Each embedding (B, D) -> the probability of each label."""
+        probabilities = self._logits(embeds, labels, prompts).softmax(-1)
+        return [dict(zip(labels, row)) for row in probabilities.tolist()]
+
+    def timeline(
+        self,
+        video: str | Path,
+        candidate_labels: Sequence[str] | None = None,
+        label_set: str | None = None,
+        prompts: str | Sequence[str] | None = None,
+        faces: bool | FaceDetector = False,
+        fps: float = FPS,
+        window: float | None = None,
+        clip: str | None = None,
+        frames_fps: float | None = None,
+        **options: Any,
+    ) -> Iterator[dict[str, Any]]:
+        """What is seen in a video, as it is seen: ``timeline`` with labels as for ``__call__``."""
+        given = {"candidate_labels": candidate_labels, "label_set": label_set, "prompts": prompts}
+        given = {name: value for name, value in given.items() if value is not None}
+        forward = self._forward_params | self._sanitize_parameters(**given)[1]
+        return timeline(self, video, forward, faces, fps, window, clip, frames_fps, **options)
 
     def _sanitize_parameters(self, candidate_labels=None, label_set=None, prompts=None):
         names = {}
@@ -123,10 +240,13 @@ class FacialExpressionPipeline(Pipeline):
         labels: tuple[str, ...] = _DEFAULT_LABELS,
         prompts: str | tuple[str, ...] = _DEFAULT_PROMPTS,
     ) -> dict[str, torch.Tensor]:
-        embeds = self.model.get_image_features(**model_inputs).pooler_output.float()  # (B, D)
-        embeds = torch.nn.functional.normalize(embeds, dim=-1)
-        scale = self.model.logit_scale.exp().float().to(embeds.device)
-        return {"logits": scale * embeds @ self.class_prototypes(labels, prompts).to(embeds.device).T}  # (B, labels)
+        return {"logits": self._logits(self.tower(model_inputs["pixel_values"]), labels, prompts)}
+
+    def _logits(self, embeds: torch.Tensor, labels: tuple[str, ...], prompts: str | tuple[str, ...]) -> torch.Tensor:
+        """(B, D) -> (B, labels)"""
+        embeds = torch.nn.functional.normalize(embeds.float(), dim=-1)
+        scale = self.model.logit_scale.detach().exp().float().to(embeds.device)
+        return scale * embeds @ self.class_prototypes(labels, prompts).to(embeds.device).T
 
     def postprocess(
         self, model_outputs: dict[str, torch.Tensor], labels: tuple[str, ...] = _DEFAULT_LABELS

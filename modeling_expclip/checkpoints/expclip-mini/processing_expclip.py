@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from transformers import AutoProcessor, BatchFeature, CLIPImageProcessorPil, ProcessorMixin
 
@@ -88,6 +89,21 @@ def pil_twin(image_processor):
     if isinstance(image_processor, CLIPImageProcessorPil):
         return image_processor
     return CLIPImageProcessorPil.from_dict(image_processor.to_dict())
+
+
+def scale_pixels(pixels: torch.Tensor, image_processor) -> torch.Tensor:
+    """What an image processor leaves with ``do_rescale=False, do_normalize=False``, (B, 3, height, width) uint8, made the float32
+    pixel values that it would have made."""
+    values = pixels.float()
+    if image_processor.do_rescale:
+        values = values * image_processor.rescale_factor
+    if image_processor.do_normalize:
+        mean, std = (
+            torch.tensor(v, device=values.device).view(-1, 1, 1)
+            for v in (image_processor.image_mean, image_processor.image_std)
+        )
+        values = (values - mean) / std
+    return values
 
 
 class ExpCLIPProcessor(ProcessorMixin):

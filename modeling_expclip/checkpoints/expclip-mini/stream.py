@@ -1,0 +1,124 @@
+"""Pictures become face embeddings, many at a time: files are read, faces found and cropped in threads while the model works.
+
+Travels inside every checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from .faces import DEFAULT_MARGIN, Face, FaceDetector, crop_face
+from .processing_expclip import open_image, scale_pixels
+
+_END = object()
+
+
+@dataclass
+class Embedded:
+    """One picture's faces, or why there are none.
+
+    ``faces`` is None where the whole picture was taken for a face; ``embeds`` (faces, D) are not normalised; ``error`` is what
+    reading the picture raised.
+    """
+
+    faces: list[Face] | None = None
+    embeds: torch.Tensor | None = None
+    error: Exception | None = None
+
+
+def embed_stream(
+    items: Iterable[tuple[Any, Any]],
+    image_processor: Any,
+    tower: Callable[[torch.Tensor], torch.Tensor],
+    detector: FaceDetector | None = None,
+    margin: float = DEFAULT_MARGIN,
+    align: bool = False,
+    batch_size: int = 16,
+    workers: int = 2,
+) -> Iterator[tuple[Any, Embedded]]:
+    """Reads and embeds pictures, in order, with at most a few batches in memory.
+
+    Args:
+        items: pairs of a key and a picture: a path, URL, a file's content or a PIL image.
+        image_processor: the checkpoint's, on PIL.
+        tower: pixel values (B, 3, height, width) -> embeddings (B, D).
+        detector: finds the faces; None takes each picture for one face.
+        margin, align: as for ``crop_face``.
+        batch_size: faces a forward pass, gathered across pictures.
+        workers: threads that read pictures and find faces.
+
+    Yields the key and what became of its picture. An error of ``items`` itself is raised after what came before it.
+    """
+    if batch_size < 1 or workers < 1:
+        raise ValueError(f"batch size and workers must be at least 1, got {batch_size} and {workers}")
+
+    def prepare(item: tuple[Any, Any]) -> tuple[Any, Embedded, np.ndarray | None]:
+        key, image = item
+        try:
+            picture = open_image(image)
+            faces = None if detector is None else detector(picture)
+            crops = [picture] if faces is None else [crop_face(picture, face, margin, align) for face in faces]
+            if not crops:
+                return key, Embedded(faces), None
+            # Bytes, scaled later for the whole batch: a quarter of the memory and of the way to a GPU.
+            pixels = image_processor(crops, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"]
+        except Exception as error:  # decoders of damaged files raise whatever they please
+            return key, Embedded(error=error), None
+        return key, Embedded(faces), pixels
+
+    def embedded() -> Iterator[tuple[Any, Embedded]]:
+        pixels = [part for *_, part in waiting if part is not None]
+        if pixels:
+            pixels = torch.from_numpy(np.concatenate(pixels))
+            batches = pixels.tensor_split(-(-len(pixels) // batch_size))
+            embeds = torch.cat([tower(scale_pixels(batch, image_processor)).float().cpu() for batch in batches])
+        done = 0
+        for key, result, part in waiting:
+            if part is not None:
+                result.embeds = embeds[done : done + len(part)]
+                done += len(part)
+            yield key, result
+        waiting.clear()
+
+    waiting: list[tuple[Any, Embedded, np.ndarray | None]] = []
+    faces = 0
+    try:
+        for prepared in _threaded(prepare, items, workers, 2 * batch_size):
+            waiting.append(prepared)
+            faces += 0 if prepared[2] is None else len(prepared[2])
+            # Pictures without faces must not pile up either.
+            if faces >= batch_size or len(waiting) >= 4 * batch_size:
+                yield from embedded()
+                faces = 0
+    except Exception:
+        yield from embedded()
+        raise
+    yield from embedded()
+
+
+def _threaded(function: Callable[[Any], Any], items: Iterable[Any], workers: int, ahead: int) -> Iterator[Any]:
+    """``function`` of each item, in order; one thread draws the items, ``workers`` others work on at most ``ahead`` of them."""
+    iterator = iter(items)
+    with ThreadPoolExecutor(1) as source, ThreadPoolExecutor(workers) as pool:
+
+        def submit() -> None:
+            drawn = source.submit(next, iterator, _END)
+            pending.append(pool.submit(lambda: _END if (item := drawn.result()) is _END else function(item)))
+
+        pending: deque = deque()
+        try:
+            for _ in range(ahead):
+                submit()
+            while (result := pending.popleft().result()) is not _END:
+                submit()
+                yield result
+        finally:
+            source.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,53 @@
+"""Who is who from frame to frame: boxes that overlap belong to one person. Travels inside every checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+Box = tuple[int, int, int, int]
+
+_PATIENCE = 2.0  # seconds a person may be out of sight and still be recognised in the same place
+_LEAST_OVERLAP = 0.1  # of boxes in frames a quarter of a second apart; a walking person overlaps more
+
+
+class FaceTracker:
+    """Gives the faces of successive frames numbers that stay with a person while they stay in view.
+
+    Only places are compared: two people who swap places between two frames swap numbers too.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[float, Box]] = {}  # number -> when and where last
+        self._next = 0
+
+    def __call__(self, time: float, boxes: Sequence[Box]) -> list[int]:
+        """The number of each box (x0, y0, x1, y1) of the frame at ``time`` seconds; times must not go back."""
+        self._seen = {number: last for number, last in self._seen.items() if time - last[0] <= _PATIENCE}
+        pairs = sorted(
+            (
+                (overlap(box, last), number, i)
+                for i, box in enumerate(boxes)
+                for number, (_, last) in self._seen.items()
+            ),
+            reverse=True,
+        )
+        numbers: dict[int, int] = {}
+        for shared, number, i in pairs:  # the surest first
+            if shared >= _LEAST_OVERLAP and i not in numbers and number not in numbers.values():
+                numbers[i] = number
+        for i, box in enumerate(boxes):
+            if i not in numbers:
+                numbers[i] = self._next
+                self._next += 1
+            self._seen[numbers[i]] = (time, box)
+        return [numbers[i] for i in range(len(boxes))]
+
+
+def overlap(one: Box, other: Box) -> float:
+    """Intersection over union of two boxes."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    areas = sum((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (one, other))
+    return width * height / (areas - width * height)

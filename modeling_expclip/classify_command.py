@@ -1,0 +1,134 @@
+"""What ``expclip classify`` does with its arguments: list the files, go on where a stopped run was, classify, write, draw."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from . import tables
+from .classify import Classifier, Row, Settings, find_files, is_moving
+from .faces import DEFAULT_MARGIN
+from .journal import Journal
+from .plot import draw_timeline
+from .timeline import FPS
+
+
+def run_classify(arguments: Namespace, labels: tuple[str, ...]) -> int:
+    """Returns the number of faces classified. Raises ValueError, OSError or ImportError for a wrong call."""
+    settings = _settings(arguments, labels)
+    rows = find_files(arguments.paths, settings.frames_fps)
+    _check(arguments, rows)
+    moving = any(map(is_moving, rows))
+    reserved = sorted(set(labels) & set(tables.FIXED_COLUMNS))
+    if reserved:
+        raise ValueError(f"a label cannot be called like a column of the output: {', '.join(reserved)}")
+    output, journal = arguments.output, None
+    summary, finished = tables.Summary(), False
+    if output is not None:
+        tables.check_output(output)
+    classifier = Classifier(arguments.model, settings, arguments.batch_size, arguments.workers, arguments.compile)
+    try:
+        if output is not None:
+            journal = Journal(output, _identity(arguments, settings))
+            for row in journal.rows():
+                summary.add(row)
+            if journal.done:
+                print(f"{len(journal.done)} of {len(rows)} files were done before; going on", file=sys.stderr)
+                rows = [row for row in rows if row.path not in journal.done]
+        _run(classifier, rows, labels, journal, summary, arguments.plot)
+        finished = True
+    finally:  # an interrupted run shows and keeps what it has
+        if summary.total:
+            print(summary.table(labels))
+        if journal is not None:
+            if summary.total:
+                tables.write(journal.rows(), labels, output, moving)
+                print(f"wrote {summary.total} rows to {output}")
+            if not finished:
+                print("unfinished: the same command goes on from here", file=sys.stderr)
+            journal.close(finished)
+    if summary.failed:
+        print(f"{summary.failed} of {summary.total} rows hold an error instead of a label", file=sys.stderr)
+    return summary.total - summary.failed
+
+
+def _run(
+    classifier: Classifier,
+    rows: list[Row],
+    labels: tuple[str, ...],
+    journal: Journal | None,
+    summary: tables.Summary,
+    plots: Path | None,
+) -> None:
+    drawn: list[Row] = []
+    for path, found, done in classifier(rows):
+        for row in found:
+            summary.add(row)
+        if plots is not None:
+            drawn += [row for row in found if row.time is not None]
+            if done and drawn:
+                draw_timeline(drawn, labels, _plot_of(path, plots))
+            drawn = [] if done else drawn
+        if journal is not None:
+            journal.add(found, path if done else None)
+
+
+def _plot_of(path: str, folder: Path) -> Path:
+    return folder / f"{Path(path).name}.png"
+
+
+def _check(arguments: Namespace, rows: list[Row]) -> None:
+    """Raises ValueError for what could only be noticed late, or never."""
+    for name in ("margin", "align", "detector"):
+        if not arguments.faces and getattr(arguments, name) not in (None, False):
+            raise ValueError(f"--{name} is about the faces in photos; add --faces")
+    if arguments.margin is not None and arguments.margin < 0:
+        raise ValueError(f"--margin {arguments.margin}: the margin around a face cannot be negative")
+    for name in ("fps", "window", "frames_fps"):
+        value = getattr(arguments, name)
+        if value is not None and not value > 0:
+            raise ValueError(f"--{name.replace('_', '-')} {value} must be more than 0")
+    if arguments.batch_size < 1 or arguments.workers < 1:
+        raise ValueError("--batch-size and --workers must be at least 1")
+    videos = [row.path for row in rows if is_moving(row)]
+    for name in ("fps", "window", "clip", "plot"):
+        if not videos and getattr(arguments, name) is not None:
+            raise ValueError(f"--{name} is for videos, and there is none among the paths")
+    if arguments.clip is not None and (arguments.fps is not None or arguments.window is not None):
+        raise ValueError("--clip asks for one row a video; leave --fps and --window out")
+    if arguments.plot is not None:
+        if arguments.clip is not None:
+            raise ValueError("--plot shows what changes with time; --clip gives one row a video")
+        plots = [_plot_of(path, arguments.plot) for path in videos]
+        same = sorted({plot.name for plot in plots if plots.count(plot) > 1})
+        if same:
+            raise ValueError(f"--plot: more than one video would be drawn as {', '.join(same)}; name them apart")
+        arguments.plot.mkdir(parents=True, exist_ok=True)
+
+
+def _identity(arguments: Namespace, settings: Settings) -> dict[str, Any]:
+    """What must be the same for rows of two runs to stand in one table."""
+    model = Path(arguments.model)
+    weights = sorted(model.glob("*.safetensors")) + sorted(model.glob("image_tower.*")) if model.is_dir() else []
+    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in weights]
+    return {"paths": arguments.paths, "model": arguments.model, "weights": stats, **asdict(settings)}
+
+
+def _settings(arguments: Namespace, labels: tuple[str, ...]) -> Settings:
+    return Settings(
+        labels=labels,
+        prompts=arguments.prompts,
+        faces=arguments.faces,
+        detector=arguments.detector,
+        margin=DEFAULT_MARGIN if arguments.margin is None else arguments.margin,
+        align=arguments.align,
+        backend=arguments.backend,
+        precision=arguments.precision,
+        fps=FPS if arguments.fps is None else arguments.fps,
+        window=arguments.window,
+        clip=arguments.clip,
+        frames_fps=arguments.frames_fps,
+    )

@@ -1,0 +1,168 @@
+"""Runs of ``expclip classify`` that are stopped, in every way, and go on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from modeling_expclip.classify import Row
+from modeling_expclip.cli import main
+from modeling_expclip.journal import Journal
+from tests.conftest import picture, write_video
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """120 readable images in three folders, a film, and every tenth file broken."""
+    folder = tmp_path_factory.mktemp("faces")
+    for number in range(132):
+        place = folder / "abc"[number % 3]
+        place.mkdir(exist_ok=True)
+        if number % 11 == 0:
+            (place / f"{number:03d}.jpg").write_bytes(b"\xff\xd8\xff broken")
+        else:
+            picture(number, (300, 200)).save(place / f"{number:03d}.jpg")
+    pytest.importorskip("av")
+    write_video(folder / "b" / "film.mp4", [picture(i, (64, 48)) for i in range(60)], fps=10)
+    return folder
+
+
+def classify(checkpoint, *arguments) -> int:
+    return main(["classify", *map(str, arguments), "--model", str(checkpoint)])
+
+
+def start(checkpoint, *arguments) -> subprocess.Popen:
+    command = [
+        sys.executable,
+        "-m",
+        "modeling_expclip.cli",
+        "classify",
+        *map(str, arguments),
+        "--model",
+        str(checkpoint),
+    ]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def content(path) -> list:
+    if path.suffix == ".csv":
+        return list(csv.DictReader(path.open(newline="")))
+    if path.suffix == ".json":
+        return json.loads(path.read_text())
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path).to_pylist()
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_killed_at_random_moments(checkpoint, folder, tmp_path, ending):
+    """No row missing, none doubled, and the very file that an undisturbed run writes."""
+    expected, output = tmp_path / f"expected.{ending}", tmp_path / f"out.{ending}"
+    arguments = (folder, "--batch-size", 4)
+    assert classify(checkpoint, *arguments, "--output", expected) == 0
+    journal = tmp_path / f"out.{ending}.unfinished"
+    chance, kills, sizes = random.Random(ending), 0, [0]
+    for attempt in range(3):
+        process = start(checkpoint, *arguments, "--output", output)
+        deadline = time.time() + 60
+        wanted = sizes[-1] + chance.randint(1, 9000)
+        while process.poll() is None and time.time() < deadline:
+            if journal.exists() and journal.stat().st_size > wanted:
+                process.send_signal(signal.SIGKILL if attempt % 2 else signal.SIGINT)
+                kills += 1
+                break
+            time.sleep(0.002)
+        _, error = process.communicate(timeout=60)
+        assert "Traceback" not in error
+        if process.returncode == 0:
+            break
+        assert process.returncode in (-9, 130)
+        sizes.append(journal.stat().st_size)
+    assert kills >= 2
+    if process.returncode != 0:
+        assert classify(checkpoint, *arguments, "--output", output) == 0
+    assert not journal.exists()
+    assert content(output) == content(expected)
+    assert output.read_bytes() == expected.read_bytes() or ending == "parquet"
+
+
+def test_interrupted_output_holds_what_was_done(checkpoint, folder, tmp_path, monkeypatch, capsys):
+    from modeling_expclip import stream
+
+    original, opened = stream.open_image, []
+
+    def counted(image):
+        opened.append(image)
+        return original(image)
+
+    def interrupted(self, rows, done=None):
+        written.append(done)
+        if len(written) == 20:
+            raise KeyboardInterrupt
+        add(self, rows, done)
+
+    written, add = [], Journal.add
+    monkeypatch.setattr(stream, "open_image", counted)
+    with monkeypatch.context() as context:
+        context.setattr(Journal, "add", interrupted)
+        assert classify(checkpoint, folder, "--output", tmp_path / "out.csv") == 130
+    assert len(content(tmp_path / "out.csv")) == 19
+    assert "the same command goes on from here" in capsys.readouterr().err
+    opened.clear()
+    assert classify(checkpoint, folder, "--output", tmp_path / "out.csv") == 0
+    images = [image for image in opened if isinstance(image, str)]
+    assert len(images) == 132 - 19 and "19 of 133 files were done before" in capsys.readouterr().err
+
+
+def test_another_run_does_not_go_on_with_it(checkpoint, folder, tmp_path, capsys):
+    output = tmp_path / "out.csv"
+    row = Row(str(folder / "a" / "000.jpg"), error="x")
+    journal = Journal(output, {"labels": ["a", "b"], "model": "other"})
+    journal.add([row], row.path)
+    assert classify(checkpoint, folder, "--output", output) == 2
+    assert "another run is writing" in capsys.readouterr().err
+    journal.close(finished=False)
+    assert classify(checkpoint, folder, "--output", output) == 2
+    error = capsys.readouterr().err
+    assert "was left by a run with another paths, model" in error and not output.exists()
+    (tmp_path / "out.csv.unfinished").write_text("garbage\n")
+    assert classify(checkpoint, folder, "--output", output) == 2
+    assert "is damaged after 0 bytes; remove it" in capsys.readouterr().err
+
+
+def test_a_torn_last_line_is_dropped(tmp_path):
+    journal = Journal(tmp_path / "out.csv", {"run": 1})
+    journal.add([Row("a", face=0, scores={"x": 1.0})], "a")
+    journal.add([Row("b", time=0.5, face=0)])  # not done
+    journal.close(finished=False)
+    with (tmp_path / "out.csv.unfinished").open("ab") as file:
+        file.write(b'{"row": {"path": "c"')
+    journal = Journal(tmp_path / "out.csv", {"run": 1})
+    assert journal.done == {"a"} and [row.path for row in journal.rows()] == ["a"]
+    journal.add([Row("b", time=0.5, face=0), Row("b", time=0.75, face=0)], "b")
+    assert [(row.path, row.time) for row in journal.rows()] == [("a", None), ("b", 0.5), ("b", 0.75)]
+    journal.close(finished=True)
+    assert os.listdir(tmp_path) == []
+
+
+def test_paths_that_are_not_utf8(checkpoint, tmp_path):
+    odd = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    with open(odd, "wb") as file:
+        picture().save(file, "PNG")
+    assert classify(checkpoint, tmp_path, "--output", tmp_path / "out.json") == 0
+    assert content(tmp_path / "out.json")[0]["path"].endswith("caf\\xe9.png")
+
+
+def test_running_again_starts_anew(checkpoint, folder, tmp_path):
+    output = tmp_path / "out.csv"
+    for labels in ("a,b", "c,d"):
+        assert classify(checkpoint, folder / "a", "--labels", labels, "--output", output) == 0
+        assert list(content(output)[0])[-2:] == labels.split(",")
