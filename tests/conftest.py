@@ -95,9 +95,9 @@ def write_video(path: Path, pictures, fps: int = 10, **options) -> Path:
     """PIL pictures of one even size -> a video file; the ending chooses the container."""
     av = pytest.importorskip("av")
     codec = {".webm": "libvpx", ".avi": "mpeg4"}.get(path.suffix, "libx264")
-    with av.open(str(path), "w", options=options) as container:
+    with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps)
-        stream.bit_rate = 4_000_000
+        stream.bit_rate, stream.options = 4_000_000, options
         stream.pix_fmt = "yuv420p"
         for number, image in enumerate(pictures):
             if number == 0:

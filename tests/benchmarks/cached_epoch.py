@@ -8,10 +8,8 @@ again for every batch. CLIP has the shape of ViT-B/32, the teacher is a BLIP-2 c
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import io
-import platform
 import statistics
 import tempfile
 import time
@@ -33,6 +31,7 @@ from transformers import (
     T5Config,
 )
 
+from tests.benchmarks.results import record
 from tests.conftest import small_tokenizer
 from training.cache import load_pairs
 from training.embedding import embed
@@ -40,7 +39,6 @@ from training.recipe import ClipRecipe, FacesRecipe, Recipe, TeacherRecipe, Trai
 from training.trainer import AlignmentModel, ExpCLIPTrainer, PairDataset, as_it_is
 from training.training_run import ImageDataset, initial_head, optimizer_of, training_arguments
 
-RESULTS = Path(__file__).parent / "results.csv"
 INSTRUCTION = "Objectively describe the detailed facial actions of the person in the image."
 ALIGNMENT_DIM = 4096
 
@@ -131,18 +129,12 @@ def main() -> None:
         seconds(recipe, pairs, folder / "warm-up")
         images = seconds(recipe, ImageDataset(recipe, [str(folder / "faces.parquet")]), folder / "images")
         cached = statistics.median(seconds(recipe, pairs, folder / f"cached{i}") for i in range(arguments.repeats))
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     rows = [
-        ("one epoch, the paper's way / from the cache", images / cached),
-        ("the embedding pass / one epoch the paper's way", embedding / images),
+        ("an epoch the paper's way / one from the cache", images / cached, "x", ">= 200", arguments.repeats),
+        ("the embedding pass / an epoch the paper's way", embedding / images, "x", "", 1),
     ]
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["benchmark", "ratio", "faces", "machine"])
-        writer.writerows([(what, f"{ratio:.3g}", arguments.faces, machine) for what, ratio in rows])
-    for what, ratio in rows:
-        print(f"{what}: {ratio:.3g}")
-    print(f"({images:.1f} s and {cached:.3f} s; {machine})")
+    record(f"cached epoch, {arguments.faces} faces", rows)
+    print(f"({images:.1f} s and {cached:.3f} s)")
 
 
 if __name__ == "__main__":

@@ -55,6 +55,14 @@ def load_image_tower(source: str, backend: str) -> ImageTower:
     return _onnx_tower(paths[f"{TOWER}.onnx"])
 
 
+def silence_telemetry() -> None:
+    """Keeps OpenVINO and NNCF from reporting their use to a statistics service, which they otherwise do unasked when imported.
+
+    Both do without the package that reports.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)
+
+
 def _description(source: str) -> dict[str, Any] | None:
     path = cached_file(source, DESCRIPTION, _raise_exceptions_for_missing_entries=False)
     if path is None:
@@ -89,8 +97,7 @@ def _checked(source: str, name: str, digest: str) -> str:
 
 
 def _openvino_tower(path: str, precision: str) -> ImageTower:
-    # Importing OpenVINO reports that to a statistics service, without asking, unless this package is missing.
-    sys.modules.setdefault("openvino_telemetry", None)
+    silence_telemetry()
     try:
         import openvino
     except ImportError:

@@ -1,0 +1,70 @@
+"""``python -m tests.benchmarks.folders``: JPEG files through ``expclip classify``, against the bare image tower on ready tensors.
+
+Start-up aside, same precision, in turns. What is missing to 1 is what reading, resizing, scoring and writing cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import torch
+
+from modeling_expclip import LABEL_SETS, tables
+from modeling_expclip.classify import Classifier, Settings, find_files
+from modeling_expclip.journal import Journal
+from tests.benchmarks.results import record
+from tests.benchmarks.subjects import medians, subjects, write_jpegs
+
+LABELS = LABEL_SETS["rafdb"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--files", type=int, default=1000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=16)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        jpegs = write_jpegs(folder / "jpegs", arguments.files)
+        folders = subjects(folder / "vit-b32", "vit-b32", (("openvino", "bf16"), ("openvino", "int8")))
+        rows = []
+        for what, source, precision, target in (
+            ("torch fp32", "merged", "fp32", ">= 0.9"),
+            ("torch bf16", "merged", "bf16", ">= 0.8"),
+            ("openvino bf16", "openvino bf16", "fp32", ">= 0.8"),
+            ("openvino int8", "openvino int8", "fp32", ">= 0.8"),
+        ):
+            classifier = Classifier(
+                str(folders[source]), Settings(LABELS, precision=precision), arguments.batch_size, workers=2
+            )
+            batch = torch.rand(arguments.batch_size, 3, 224, 224)
+
+            def bare(tower=classifier.pipeline.tower, batch=batch) -> None:
+                for start in range(0, arguments.files, len(batch)):
+                    tower(batch[: arguments.files - start])
+
+            def command(classifier=classifier) -> None:
+                journal = Journal(folder / "out.csv", {})
+                for path, found, done in classifier(find_files([str(jpegs)])):
+                    journal.add(found, path if done else None)
+                tables.write(journal.rows(), LABELS, folder / "out.csv")
+                journal.close(finished=True)
+
+            times = medians({"bare": bare, "command": command}, arguments.repeats)
+            rows.append(
+                (
+                    f"rate / rate of the bare tower, {what}",
+                    times["bare"] / times["command"],
+                    "x",
+                    target,
+                    arguments.repeats,
+                )
+            )
+        record(f"vit-b32, {arguments.files} JPEG files of 256 x 256 through expclip classify", rows)
+
+
+if __name__ == "__main__":
+    main()
