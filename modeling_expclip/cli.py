@@ -52,6 +52,13 @@ def main(argv: list[str] | None = None) -> int:
     )
     command.set_defaults(run=_verify)
 
+    command = commands.add_parser("publish", help="verify a checkpoint and put it on the Hub, with its card")
+    command.add_argument("--model", required=True, metavar="DIR", help="checkpoint folder")
+    command.add_argument("--repo", required=True, metavar="ID", help="model repository, OWNER/NAME; made if need be")
+    command.add_argument("--private", action="store_true", help="only for you or your organisation")
+    command.add_argument("--dry-run", action="store_true", help="check, say what would go, and contact nobody")
+    command.set_defaults(run=_publish)
+
     arguments = parser.parse_args(argv)
     try:
         from transformers.utils import logging
@@ -178,6 +185,23 @@ def _verify(arguments: argparse.Namespace) -> int:
     for name, difference in differences.items():
         print(f"{name}: largest difference {difference:.2e}")
     print(f"{arguments.model} is what it was when it was written")
+    return OK
+
+
+def _publish(arguments: argparse.Namespace) -> int:
+    from .golden import VerificationError
+    from .publish import plan, upload
+
+    try:
+        planned = plan(arguments.model, arguments.repo, arguments.private)
+    except VerificationError as error:
+        print(f"expclip publish: nothing was published: {error}", file=sys.stderr)
+        return MISMATCH
+    print(planned)
+    if arguments.dry_run:
+        print("verified; a dry run, so nothing was sent")
+    else:
+        print(f"verified and published: {upload(planned)}")
     return OK
 
 

@@ -154,7 +154,7 @@ def build_prompts(labels: Iterable[str], prompts: str | Sequence[str] = "ensembl
         if prompts not in PROMPT_SETS:
             choices = ", ".join(PROMPT_SETS)
             raise ValueError(f"unknown prompt set {prompts!r}; choose one of {choices}, or pass a list of templates")
-        templates, exceptions = PROMPT_SETS[prompts], _EXCEPTIONS if len(PROMPT_SETS[prompts]) > 1 else {}
+        templates, exceptions = PROMPT_SETS[prompts], _EXCEPTIONS if prompts.startswith("ensemble") else {}
     else:
         templates, exceptions = tuple(prompts), {}
         if not templates:

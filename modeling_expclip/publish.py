@@ -1,0 +1,226 @@
+"""``expclip publish``: a checkpoint folder goes to the Hub whole, in one commit, or not at all.
+
+In: a folder and the name of a repository. Everything is checked before anyone is contacted: the files, the card, the code that the
+config names, the golden outputs. ``plan`` says exactly what would go, ``upload`` sends that and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
+from huggingface_hub.utils import validate_repo_id
+from transformers.dynamic_module_utils import get_relative_import_files
+
+from . import golden
+from .backends import DESCRIPTION, TOWER, exported_backend
+from .checkpoint import load_checkpoint, model_type_of
+
+CARD = "README.md"
+_PLACEHOLDER = "PATH_OR_HUB_ID"  # in the cards that convert, merge, export and training write
+_BELONGS = (".json", ".safetensors", ".py", ".md", ".txt", ".jinja")
+_BELONGS_BY_NAME = ("LICENSE", "NOTICE", "recipe.yaml", "log.csv", "training_curve.png")
+_TOWER_ENDINGS = (".xml", ".bin", ".onnx", ".data")
+_PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
+# What training and Python leave beside a checkpoint; nobody means to publish it, and nobody should have to delete it first.
+_LEFT_OUT = re.compile(r"checkpoint-\d+|runs|__pycache__")
+_TEXTS = ("base_model", "datasets", "language", "library_name", "license", "metrics", "pipeline_tag", "tags")
+_CONFIGS = ("config.json", "processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
+_VOCABULARIES = ("tokenizer.json", "vocab.json")  # their words may look like anything
+_LOCAL_PATH = re.compile(r"""(?<![^\s"'=])(?:~?/+|[A-Za-z]:[/\\]+)[^\s"'/\\]+[/\\][^\s"']*""")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What goes where: ``files`` are names in the repository with a file on this machine, or with their content."""
+
+    repo: str
+    private: bool
+    files: dict[str, Path | bytes]
+    left_out: tuple[str, ...]
+
+    def __str__(self) -> str:
+        sizes = {
+            name: len(file) if isinstance(file, bytes) else file.stat().st_size for name, file in self.files.items()
+        }
+        width = max(map(len, sizes))
+        lines = [f"{name:<{width}}  {size:>15,} bytes" for name, size in sizes.items()]
+        lines += [f"{name:<{width}}  left out" for name in self.left_out]
+        total = f"{len(sizes)} files, {sum(sizes.values()):,} bytes, for the model repository {self.repo}"
+        return "\n".join([*lines, f"{total} ({'private' if self.private else 'public'})"])
+
+
+def plan(folder: str | Path, repo: str, private: bool = False) -> Plan:
+    """Checks a checkpoint folder and says what publishing it to ``repo`` ("owner/name") sends. Contacts nobody.
+
+    Raises ValueError or OSError for a name that the Hub does not allow, a folder with files that do not belong, without a valid card,
+    or with code or paths that work on this machine only; golden.VerificationError where the checkpoint is not what it was when it
+    was written.
+    """
+    validate_repo_id(repo)
+    if "/" not in repo:
+        raise ValueError(f"say whose repository it is: --repo OWNER/{repo}")
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {str(folder)!r}; a checkpoint is published from a folder on this machine")
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} has no config.json: it is no checkpoint")
+    found, left_out = _find_files(folder)
+    files: dict[str, Path | bytes] = {**found, CARD: _card(folder, repo)}
+    _check_paths(found)
+    _check_code(found, model_type_of(str(folder)))
+    try:
+        golden.verify(*load_checkpoint(folder), folder)
+    except (ValueError, OSError) as error:
+        raise golden.VerificationError(str(error)) from None
+    return Plan(repo, private, files, left_out)
+
+
+def upload(planned: Plan) -> str:
+    """Creates the repository where there is none, and commits the files to it. Returns its address.
+
+    Raises OSError where the Hub refuses or cannot be reached, ValueError where the repository exists and is public though a private
+    one was asked for. Nothing of the checkpoint has been published then.
+    """
+    api, repo = HfApi(), planned.repo
+    try:
+        address = api.create_repo(repo, private=planned.private, exist_ok=True)
+        # An existing repository keeps its visibility, whatever was asked for.
+        exposed = planned.private and not api.model_info(repo).private
+        if not exposed:
+            # Not upload_folder: it splits slow uploads into several commits, and half a checkpoint is none.
+            operations = [
+                CommitOperationAdd(name, file if isinstance(file, bytes) else str(file.resolve()))
+                for name, file in planned.files.items()
+            ]
+            api.create_commit(repo, operations, commit_message="Publish an Exp-CLIP checkpoint")
+    except Exception as error:  # the Hub's, HTTP's and the network's have no class in common
+        raise OSError(f"publishing to {repo} failed: {_reason(error)}") from None
+    if exposed:
+        raise ValueError(f"{repo} exists and is public; make it private on the Hub first, or leave --private out")
+    return str(address)
+
+
+def _find_files(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """The checkpoint's files by name, and the folders that are left out. Raises ValueError naming everything that does not belong."""
+    towers, files, left_out, wrong = _towers(folder), {}, [], []
+    for path in sorted(folder.iterdir()):
+        if _LEFT_OUT.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            left_out.append(path.name)
+        elif objection := _objection(path, towers):
+            wrong.append(f"{path.name} ({objection})")
+        else:
+            files[path.name] = path
+    if wrong:
+        raise ValueError(f"{folder} holds what does not belong into a published checkpoint: {', '.join(wrong)}")
+    return files, tuple(left_out)
+
+
+def _objection(path: Path, towers: set[str]) -> str | None:
+    if path.name.startswith("."):
+        return "hidden"
+    if path.is_symlink() and not path.resolve().is_relative_to(path.parent.resolve()):
+        return "a link out of the folder"
+    if path.is_dir():
+        return "a folder"
+    if not path.is_file():
+        return "not a file"
+    if path.suffix in _BELONGS or path.name in _BELONGS_BY_NAME or path.name in towers:
+        return None
+    return "pickles may hold any code" if path.suffix in _PICKLES else "no file of a checkpoint"
+
+
+def _towers(folder: Path) -> set[str]:
+    """Files of an exported image tower, which the golden outputs do not cover."""
+    if exported_backend(str(folder)) is None:
+        return set()
+    digests = _read_json(folder / DESCRIPTION)["files"]
+    for name, digest in digests.items():
+        file = folder / name
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+            raise golden.VerificationError(f"{file} is not the file that was exported; run `expclip export` again")
+    return {name for name in digests if name.startswith(f"{TOWER}.") and name.endswith(_TOWER_ENDINGS)}
+
+
+def _card(folder: Path, repo: str) -> bytes:
+    """The card with the repository's name in its examples. Raises FileNotFoundError or ValueError where the Hub could not read it."""
+    path = folder / CARD
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} has no {CARD}; a checkpoint is published with its model card")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        metadata = ModelCard(text).data.to_dict() if text.lstrip().startswith("---") else {}
+    except Exception as error:  # YAML's errors are no ValueErrors
+        raise ValueError(f"the metadata of {path} cannot be read: {_one_line(error)}") from None
+    for key in ("library_name", "pipeline_tag"):
+        if not isinstance(metadata.get(key), str):
+            raise ValueError(f"{path} must begin with metadata, YAML between two lines of ---, that has a {key}")
+    for key in _TEXTS:
+        values = metadata.get(key, [])
+        if not isinstance(values, str) and not (isinstance(values, list) and all(isinstance(v, str) for v in values)):
+            raise ValueError(
+                f"{path}: {key} must be text or a list of texts, got {values!r} (YAML reads a bare no as false)"
+            )
+    return text.replace(_PLACEHOLDER, repo).encode()
+
+
+def _check_paths(files: dict[str, Path]) -> None:
+    """Raises ValueError for a path of this machine: it leads nowhere elsewhere, and may tell more than its owner wants."""
+    for name, file in files.items():
+        if file.suffix in (".json", ".yaml") and name not in _VOCABULARIES:
+            match = _LOCAL_PATH.search(file.read_text(encoding="utf-8"))
+            if match:
+                raise ValueError(f"{file} names a path of this machine: {match[0]}")
+
+
+def _check_code(files: dict[str, Path], model_type: str | None) -> None:
+    """Raises ValueError where the configs name code that would not be published with them."""
+    references = [(name, ref) for name in _CONFIGS if name in files for ref in _references(_read_json(files[name]))]
+    if model_type == "expclip" and "config.json" not in dict(references):
+        raise ValueError(f"{files['config.json']} names no code (auto_map), without which nobody could load it")
+    for name, reference in references:
+        module = f"{reference.partition('.')[0]}.py"
+        if module not in files:  # "OWNER/NAME--module.Class" is code of another repository
+            raise ValueError(f"{files[name]} takes {reference} from elsewhere; the folder must hold the code it names")
+        try:
+            needed = {Path(file).name for file in get_relative_import_files(files[module])}
+        except FileNotFoundError as error:
+            needed = {Path(error.filename).name}
+        if missing := sorted(needed - files.keys()):
+            raise ValueError(f"{files[module]} needs {', '.join(missing)}, which the folder does not hold")
+
+
+def _references(value: Any) -> Iterator[str]:
+    """Every "module.Class" that a config names."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key == "auto_map":
+                parts = inner.values() if isinstance(inner, dict) else [inner]
+                yield from (ref for part in parts for ref in (part if isinstance(part, list) else [part]) if ref)
+            elif key == "impl":
+                yield inner
+            else:
+                yield from _references(inner)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+
+
+def _reason(error: Exception) -> str:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    hints = {401: "log in first, with `hf auth login` or HF_TOKEN", 403: "your token may not write there"}
+    return f"{hints.get(status, type(error).__name__)}: {_one_line(error)}"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
