@@ -2,10 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format mini bench
+.PHONY: demo space test lint format mini bench
 
+# Labels the example faces, then opens the page, until Ctrl-C.
 demo: .venv/installed
 	$(BIN)/expclip classify space/examples
+	$(BIN)/python -m space.app
+
+# A folder that runs by itself and can be pushed to a Hugging Face Space.
+space: .venv/installed
+	$(BIN)/python -m space.build --output dist/space
 
 test: .venv/installed lint
 	$(BIN)/python -m pytest
@@ -32,3 +38,6 @@ mini: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python -m tests.benchmarks.cached_epoch
+	$(BIN)/python -m tests.benchmarks.images
+	$(BIN)/python -m tests.benchmarks.folders
+	$(BIN)/python -m tests.benchmarks.start_and_memory

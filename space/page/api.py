@@ -1,0 +1,41 @@
+"""The endpoint for programs and agents: ``/classify``, also offered as a tool over MCP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from .controls import told
+from .inputs import DEFAULT_PROMPTS, labels_of, picture_of, prompts_of
+from .recognition import Recogniser
+
+
+def classify_endpoint(recogniser: Recogniser) -> None:
+    """Adds the endpoint to the current ``gr.Blocks``."""
+
+    def classify(image: Any, labels: str, prompts: str) -> list[dict[str, Any]]:
+        """Find the faces in a picture and say how well each apparent facial expression fits labels of your own.
+
+        It rates what an expression looks like, not what a person feels. Returns a list with one entry for each face, the largest
+        first: {"box": [x0, y0, x1, y1] in pixels, or null where no face was found and the whole picture was read, "label": the most
+        probable label, "scores": {label: probability}}.
+
+        Args:
+            image: The picture, upright or with its orientation noted; JPEG, PNG, WebP and other common formats.
+            labels: At most 100 words or phrases, separated by commas or line breaks. Empty for the seven basic expressions.
+            prompts: A prompt set: class_name, expression, photo, ensemble5 or ensemble10. Empty for ensemble10.
+        """
+        with told():
+            faces = recogniser.read(picture_of(image), labels_of(labels), prompts_of(prompts))
+        return [
+            {"box": list(face.box) if face.box else None, "label": face.label, "scores": face.scores} for face in faces
+        ]
+
+    # An endpoint takes its types from components; nobody sees these.
+    with gr.Group(visible=False):
+        image = gr.Image(label="image", type="filepath", image_mode=None)
+        labels = gr.Textbox("", label="labels")
+        prompts = gr.Textbox(DEFAULT_PROMPTS, label="prompts")
+        answer = gr.JSON(label="faces")
+        gr.Button().click(classify, [image, labels, prompts], answer, api_name="classify", preprocess=False)

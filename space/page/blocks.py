@@ -1,0 +1,46 @@
+"""The page: header, tabs, footer, and what is forgotten when."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from .about import about_tab
+from .api import classify_endpoint
+from .inputs import KEPT_MINUTES
+from .live import live_tab
+from .photo import photo_tab
+from .recognition import Recogniser
+from .video import video_tab
+
+_HEADER = """
+<header class="xc-header"><h1>Exp-CLIP</h1>
+<p>How well does a face fit <em>your</em> words? Choose a picture, type any labels, see the bars.</p></header>
+"""
+_FOOTER = """
+<p class="xc-fine xc-footer">Rates apparent expressions, not what a person feels. Not for decisions about people; see About.</p>
+"""
+
+
+def build_page(recogniser: Recogniser) -> gr.Blocks:
+    """The whole app, ready for ``launch``."""
+    swept = KEPT_MINUTES * 60 // 2  # twice: a file that has just missed one sweep is gone with the next
+    with gr.Blocks(
+        title="Exp-CLIP: apparent facial expressions in your own words",
+        analytics_enabled=False,
+        delete_cache=(swept, swept),
+    ) as page:
+        gr.HTML(_HEADER, js_on_load=None)
+        with gr.Tabs():
+            for name, tab in (("Photo", photo_tab), ("Live", live_tab), ("Video", video_tab), ("About", about_tab)):
+                with gr.Tab(name, id=name.lower()):
+                    tab(recogniser)
+        gr.HTML(_FOOTER, js_on_load=None)
+        classify_endpoint(recogniser)
+
+        def forget(request: gr.Request) -> None:
+            # Gradio remembers a visit's last values, pictures among them, until thousands of others came.
+            page.state_holder.session_data.pop(request.session_hash, None)
+
+        page.unload(forget)
+    page.queue(default_concurrency_limit=4, max_size=256)
+    return page

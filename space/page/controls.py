@@ -1,0 +1,68 @@
+"""What the tabs share: the fields for labels and prompts, and how a visitor is told what was wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import gradio as gr
+from gradio.events import Dependency
+
+from modeling_expclip import LABEL_SETS, PROMPT_SETS
+
+from .inputs import BASIC_LABELS, DEFAULT_PROMPTS, LONGEST_LABEL, MOST_LABELS
+
+
+@dataclass(frozen=True)
+class Words:
+    """The fields that say what a face is compared with, and the event of a label set having filled the labels in."""
+
+    labels: gr.Textbox
+    prompts: gr.Dropdown
+    filled: Dependency
+
+
+def words(key: str) -> Words:
+    """Builds the fields. ``key`` begins their elements' ids."""
+    labels = gr.Textbox(
+        ", ".join(BASIC_LABELS),
+        label="Labels: your own words",
+        info="Separated by commas or lines. Leave empty for the seven basic expressions.",
+        lines=2,
+        max_lines=8,
+        # Long enough for what is refused with an explanation, short enough for a browser
+        max_length=2 * MOST_LABELS * LONGEST_LABEL,
+        elem_id=f"{key}-labels",
+    )
+    with gr.Row():
+        label_set = gr.Dropdown(
+            list(LABEL_SETS),
+            value=None,
+            label="Label set",
+            info="Fills in a benchmark's labels.",
+            min_width=140,
+            elem_id=f"{key}-label-set",
+        )
+        prompts = gr.Dropdown(
+            list(PROMPT_SETS),
+            value=DEFAULT_PROMPTS,
+            label="Prompt set",
+            info="The sentences around a label.",
+            min_width=140,
+            elem_id=f"{key}-prompts",
+        )
+    hidden = {"show_progress": "hidden", "api_visibility": "private"}
+    # In the browser: the list forgets its choice once the labels are the visitor's own.
+    labels.input(None, None, label_set, js="() => null", **hidden)
+    filled = label_set.select(lambda name: ", ".join(LABEL_SETS.get(name, ())), label_set, labels, **hidden)
+    return Words(labels, prompts, filled)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """A ValueError becomes a message on the page and in the API, without a traceback in the log."""
+    try:
+        yield
+    except ValueError as error:
+        raise gr.Error(str(error), print_exception=False) from None

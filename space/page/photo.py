@@ -1,0 +1,107 @@
+"""The photo tab: one picture, its faces, and bars for each label with and without the projection head."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from modeling_expclip.processing_expclip import open_image
+
+from . import drawing
+from .controls import told, words
+from .inputs import labels_of, picture_of, prompts_of
+from .recognition import Recogniser
+
+_ROOT = Path(__file__).parents[1]
+EXAMPLES = [_ROOT / "assets" / "average-faces.webp", *sorted((_ROOT / "examples").glob("*.png"))]
+_SINGLE = _ROOT / "examples" / "average-happiness.png"
+_EXAMPLE = "An example: averages of many faces."
+
+_CAMERA = (
+    "A picture, also one from your camera, is sent to this server, read, and deleted within ten minutes. "
+    "Only show people who agree."
+)
+
+
+def photo_tab(recogniser: Recogniser) -> None:
+    """Builds the tab inside the current ``gr.Tab``."""
+
+    example = open_image(EXAMPLES[0] if not recogniser.no_detector else _SINGLE)
+
+    def read(sent: dict[str, Any] | None, labels: str | None, prompts: str | None) -> str:
+        with told():
+            picture = picture_of(sent) if sent else example
+            faces = recogniser.read(picture, labels_of(labels), prompts_of(prompts))
+        # Before anything was chosen, visitors try their labels on an example.
+        caption = "" if sent else _EXAMPLE
+        return drawing.draw_reading(picture, faces, recogniser.no_detector, recogniser.no_head, caption)
+
+    def use_example(chosen: gr.EventData) -> str:
+        return str(EXAMPLES[chosen.number])
+
+    with gr.Row(elem_classes="xc-areas"):
+        with gr.Column():
+            picture = gr.Image(
+                label="Your picture",
+                type="filepath",
+                image_mode=None,
+                height=220,
+                buttons=["fullscreen"],
+                placeholder="Drop a picture here\nor click to choose one",
+                elem_id="photo-picture",
+            )
+            examples = gr.HTML(
+                _examples(), js_on_load=_CHOOSE_EXAMPLE, apply_default_css=False, elem_id="photo-examples"
+            )
+            gr.HTML(f'<p class="xc-fine">{_CAMERA}</p>', js_on_load=None)
+        with gr.Column():
+            first = read(None, None, None)
+            reading = gr.HTML(first, js_on_load=drawing.CHOOSE_FACE, apply_default_css=False, elem_id="photo-reading")
+        with gr.Column():
+            chosen = words("photo")
+            button = gr.Button("Compare", variant="primary", elem_id="photo-compare")
+
+    examples.click(use_example, None, picture, show_progress="hidden", api_visibility="private")
+    asked = {
+        "fn": read,
+        "inputs": [picture, chosen.labels, chosen.prompts],
+        "outputs": reading,
+        "preprocess": False,  # the file as it came: inputs.py reads it, with messages people understand
+        "show_progress": "minimal",
+        "trigger_mode": "always_last",
+        "api_visibility": "private",
+    }
+    gr.on([picture.change, button.click, chosen.labels.submit, chosen.prompts.input], **asked)
+    chosen.filled.then(**asked)
+    # On a phone the reading is above the button.
+    button.click(None, js=_SHOW_READING, api_visibility="private")
+
+
+_CHOOSE_EXAMPLE = """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('button');
+  if (button) trigger('click', {number: Number(button.dataset.number)});
+});
+"""
+
+
+_SHOW_READING = """() => {
+  const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
+  if (innerWidth < 900)
+    document.querySelector('#photo-reading').scrollIntoView({behavior: still ? 'auto' : 'smooth'});
+}"""
+
+
+def _examples() -> str:
+    buttons = ""
+    for number, file in enumerate(EXAMPLES):
+        name = file.stem.replace("-", " ")
+        content = b64encode(file.read_bytes()).decode()
+        buttons += (
+            f'<button type="button" data-number="{number}" title="{name}">'
+            f'<img src="data:image/{file.suffix[1:]};base64,{content}" alt="Example: {name}"></button>'
+        )
+    return f'<div class="xc-examples" role="group" aria-label="Examples"><span>Examples</span>{buttons}</div>'

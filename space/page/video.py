@@ -1,0 +1,122 @@
+"""The video tab: a short video becomes a timeline, as a picture and as a table."""
+
+from __future__ import annotations
+
+import base64
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from modeling_expclip.classify import Row
+from modeling_expclip.plot import draw_timeline
+from modeling_expclip.tables import FIXED_COLUMNS, write
+
+from . import drawing
+from .controls import told, words
+from .inputs import MOST_VIDEO_BYTES, MOST_VIDEO_SECONDS, labels_of, prompts_of, video_of
+from .recognition import Recogniser
+
+_NAME = "expressions"
+_LEGEND = 30  # characters
+_LIMITS = (
+    f"At most {MOST_VIDEO_SECONDS // 60} minutes and {MOST_VIDEO_BYTES // 2**20} MB; four frames a second are read. "
+    "The file is deleted within ten minutes. Only show people who agree."
+)
+
+
+def video_tab(recogniser: Recogniser) -> None:
+    """Builds the tab inside the current ``gr.Tab``."""
+
+    def read(sent: dict[str, Any] | None, labels: str, prompts: str, progress: gr.Progress = _PROGRESS) -> Iterator:
+        with told():
+            asked = labels_of(labels), prompts_of(prompts)
+            taken = sorted(set(asked[0]) & set(FIXED_COLUMNS))
+            if taken:
+                raise ValueError(f"labels: {', '.join(taken)} is a column of the table; call the label something else")
+            file, seconds = video_of(sent)
+            rows: list[Row] = []
+            problem = ""
+            try:
+                for entry in recogniser.timeline(file, *asked):
+                    rows.append(Row(_NAME, **entry))
+                    progress(
+                        min(entry["time"] / max(seconds, 0.1), 1.0), desc=f"{entry['time']:.0f} of {seconds:.0f} s"
+                    )
+            except ValueError as error:  # damaged: what was read before counts
+                problem = str(error).replace(str(file), "The video")
+            if not rows:
+                raise ValueError(f"video: {problem}" if problem else "video: no face was found in it")
+        # What follows the yield runs after Gradio took its copy, which it deletes by the clock.
+        with tempfile.TemporaryDirectory() as folder:
+            table, plot = Path(folder) / f"{_NAME}.csv", Path(folder) / f"{_NAME}.png"
+            write(rows, asked[0], table, moving=True)
+            draw_timeline(*_legible(rows, asked[0]), plot)
+            drawn = _drawn(rows, plot.read_bytes(), problem, recogniser.no_detector)
+            yield drawn, gr.DownloadButton(value=str(table), interactive=True)
+
+    with gr.Row(elem_classes="xc-areas"):
+        with gr.Column():
+            video = gr.Video(label="Your video", sources=["upload"], height=240, elem_id="video-file")
+            gr.HTML(f'<p class="xc-fine">{_LIMITS}</p>', js_on_load=None)
+        with gr.Column():
+            waiting = drawing.empty("The timeline appears here: for each person, how the labels fit over time.")
+            timeline = gr.HTML(waiting, js_on_load=None, apply_default_css=False, elem_id="video-timeline")
+            download = gr.DownloadButton("Download the table (CSV)", interactive=False, elem_id="video-download")
+        with gr.Column():
+            chosen = words("video")
+            button = gr.Button("Read the video", variant="primary", elem_id="video-read")
+
+    gr.on(
+        [video.upload, button.click],
+        read,
+        [video, chosen.labels, chosen.prompts],
+        [timeline, download],
+        preprocess=False,
+        show_progress_on=timeline,
+        concurrency_limit=1,
+        concurrency_id="video",
+        api_visibility="private",
+    )
+
+
+_PROGRESS = gr.Progress()
+
+
+def _legible(rows: list[Row], labels: tuple[str, ...]) -> tuple[list[Row], tuple[str, ...]]:
+    """Rows and labels for a plot: matplotlib takes ``$...$`` for mathematics, hides names that begin with an underscore, and leaves
+    the curves no room beside long ones."""
+    names = {}
+    for number, label in enumerate(labels, 1):
+        short = label if len(label) <= _LEGEND else f"{label[:_LEGEND]}… ({number})"  # which keeps them different
+        names[label] = "\u200b" + short.replace("$", r"\$")
+    renamed = [replace(row, scores={names[label]: score for label, score in row.scores.items()}) for row in rows]
+    return renamed, tuple(names.values())
+
+
+def _drawn(rows: list[Row], plot: bytes, problem: str, no_detector: str) -> str:
+    people: dict[int, list[Row]] = {}
+    for row in rows:
+        people.setdefault(row.face, []).append(row)
+    items = "".join(f"<li>{_summary(number, seen, len(people))}</li>" for number, seen in sorted(people.items())[:6])
+    notes = "".join(f'<p class="xc-note">{escape(note)}</p>' for note in (problem, no_detector) if note)
+    return (
+        '<section class="xc-reading"><div class="xc-plot" tabindex="0" role="region" aria-label="Timeline">'
+        f'<img src="data:image/png;base64,{base64.b64encode(plot).decode()}" '
+        'alt="For each person, the probability of each label over time"></div>'
+        f"<ul>{items}</ul>{notes}</section>"
+    )
+
+
+def _summary(number: int, seen: list[Row], people: int) -> str:
+    label, often = Counter(row.label for row in seen).most_common(1)[0]
+    who = f"Face {number}" if people > 1 else "The face"
+    return (
+        f"{who}, {seen[0].time:.1f} to {seen[-1].time:.1f} s: apparent expression "
+        f"<em>{escape(label)}</em> in {often / len(seen):.0%} of {len(seen)} frames"
+    )

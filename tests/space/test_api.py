@@ -1,0 +1,148 @@
+"""Programs and agents: the endpoint, its errors, many at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import gradio_client
+import pytest
+from mcp import ClientSession
+from mcp.client.streamable_http import streamable_http_client
+from PIL import Image
+
+from modeling_expclip import MINI, FacialExpressionPipeline
+from modeling_expclip.checkpoint import load_checkpoint
+from modeling_expclip.processing_expclip import open_image
+from space.page.inputs import BASIC_LABELS
+
+from .conftest import EXAMPLES, GROUP
+
+
+@pytest.fixture(scope="module")
+def client(server) -> gradio_client.Client:
+    return gradio_client.Client(server.url, verbose=False)
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> FacialExpressionPipeline:
+    model, processor = load_checkpoint(MINI)
+    return FacialExpressionPipeline(
+        model=model, tokenizer=processor.tokenizer, image_processor=processor.image_processor
+    )
+
+
+def classify(client, image, labels="", prompts="ensemble10"):
+    image = None if image is None else gradio_client.handle_file(str(image))
+    return client.predict(image, labels, prompts, api_name="/classify")
+
+
+def test_values_are_the_pipelines(client, pipeline, yunet, monkeypatch):
+    monkeypatch.setenv("EXPCLIP_YUNET", str(yunet))
+    answer = classify(client, GROUP, "bored\nover the moon, angry", "photo")
+    labels = ["bored", "over the moon", "angry"]
+    expected = pipeline(open_image(GROUP), candidate_labels=labels, prompts="photo", faces=True)
+    assert len(answer) == 5
+    for face, truth in zip(answer, expected, strict=True):
+        assert list(face) == ["box", "label", "scores"]
+        assert face["box"] == list(truth["box"]) and face["label"] == truth["label"]
+        assert face["scores"] == pytest.approx(truth["scores"], abs=1e-6)
+
+
+def test_no_face_gives_one_entry_without_a_box(client, pipeline, tmp_path):
+    Image.open(EXAMPLES / "average-anger.png").crop((0, 0, 40, 40)).save(tmp_path / "corner.png")
+    [face] = classify(client, tmp_path / "corner.png", "", "")
+    assert face["box"] is None and list(face["scores"]) == list(BASIC_LABELS)
+    truth = {answer["label"]: answer["score"] for answer in pipeline(str(tmp_path / "corner.png"))}
+    assert face["scores"] == pytest.approx(truth, abs=1e-6)
+
+
+def test_a_real_photo(client, group_photo):
+    answer = classify(client, group_photo, "glad, <i>sad</i>", "photo")
+    assert len(answer) == 3
+    assert all(set(face["scores"]) == {"glad", "<i>sad</i>"} for face in answer)
+
+
+@pytest.mark.parametrize(
+    ("labels", "prompts", "begins"),
+    [
+        (",".join(map(str, range(101))), "photo", "labels: 101"),
+        ("a" * 201, "photo", "labels: label 1"),
+        ("sad,sad", "photo", "labels: labels 1 and 2"),
+        ("", "nope", "prompts: there is no such prompt set"),
+    ],
+)
+def test_errors_name_the_field(client, labels, prompts, begins):
+    with pytest.raises(Exception, match=f"^{begins}") as caught:
+        classify(client, EXAMPLES / "average-fear.png", labels, prompts)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_errors_of_images(client, tmp_path):
+    (tmp_path / "text.png").write_text("hello")
+    Image.new("L", (12000, 12000)).save(tmp_path / "bomb.png")
+    for image, begins in (
+        (None, "image: there is none yet"),
+        (tmp_path / "text.png", "image: this is not a picture"),
+        (tmp_path / "bomb.png", "image: refused"),
+    ):
+        with pytest.raises(Exception, match=f"^{begins}"):
+            classify(client, image)
+
+
+def test_only_this_endpoint_is_offered(client):
+    offered = client.view_api(return_format="dict")
+    assert list(offered["named_endpoints"]) == ["/classify"] and not offered["unnamed_endpoints"]
+    parameters = offered["named_endpoints"]["/classify"]["parameters"]
+    assert [parameter["parameter_name"] for parameter in parameters] == ["image", "labels", "prompts"]
+    assert [parameter["parameter_default"] for parameter in parameters[1:]] == ["", "ensemble10"]
+    assert client.predict(gradio_client.handle_file(str(GROUP)), api_name="/classify")
+
+
+def test_fifty_at_once_are_all_answered_and_none_mixed_up(server, pipeline, tmp_path):
+    """Each asks with a picture and labels of its own, and gets the values of just those."""
+    examples = sorted(EXAMPLES.glob("*.png"))
+    asked = []
+    for number in range(50):
+        image = Image.open(examples[number % len(examples)]).crop(
+            (0, 0, 60, 60 + number)
+        )  # no face: no detector needed
+        path = tmp_path / f"{number}.png"
+        image.save(path)
+        asked.append((path, f"word {number}, glad, angry"))
+    clients = [gradio_client.Client(server.url, verbose=False) for _ in range(5)]
+
+    def ask(number: int) -> list[dict]:
+        return classify(clients[number % 5], *asked[number], "class_name")
+
+    start = time.monotonic()
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(ask, range(50)))
+    print(f"50 simultaneous requests: {time.monotonic() - start:.1f} s")
+    for (path, labels), answer in zip(asked, answers, strict=True):
+        truth = pipeline(str(path), candidate_labels=labels.split(", "), prompts="class_name")
+        assert len(answer) == 1
+        assert answer[0]["scores"] == pytest.approx({a["label"]: a["score"] for a in truth}, abs=1e-6)
+
+
+def test_agents_find_a_described_tool(server):
+    async def visit():
+        async with (
+            streamable_http_client(f"{server.url}gradio_api/mcp/") as (reads, writes, _),
+            ClientSession(reads, writes) as session,
+        ):
+            await session.initialize()
+            tools = (await session.list_tools()).tools
+            picture = f"{server.url}gradio_api/file={EXAMPLES / 'average-happiness.png'}"
+            wrong = await session.call_tool("classify", {"image": picture, "labels": "a,a"})
+            return tools, wrong
+
+    tools, wrong = asyncio.run(visit())
+    tool = next(tool for tool in tools if tool.name == "classify")
+    assert "not what a person feels" in tool.description
+    fields = tool.inputSchema["properties"]
+    assert list(fields) == ["image", "labels", "prompts"]
+    assert "seven basic expressions" in fields["labels"]["description"]
+    assert wrong.isError and json.dumps(wrong.model_dump(mode="json"))

@@ -1,0 +1,102 @@
+"""The values on the page are the library's, with and without the head."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from modeling_expclip import MINI, FacialExpressionPipeline
+from modeling_expclip.checkpoint import load_checkpoint
+from modeling_expclip.merge import merge
+from modeling_expclip.processing_expclip import open_image
+from space.page.recognition import Recogniser, without_head
+
+from .conftest import EXAMPLES, GROUP
+
+LABELS = ("bored", "over the moon", "angry")
+
+
+@pytest.fixture(scope="module")
+def recogniser(yunet) -> Recogniser:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EXPCLIP_YUNET", str(yunet))
+        return Recogniser(MINI)
+
+
+@pytest.fixture
+def no_weights(monkeypatch, tmp_path):
+    monkeypatch.setenv("EXPCLIP_YUNET", str(tmp_path / "none.onnx"))
+
+
+def pipeline() -> FacialExpressionPipeline:
+    model, processor = load_checkpoint(MINI)
+    return FacialExpressionPipeline(
+        model=model, tokenizer=processor.tokenizer, image_processor=processor.image_processor
+    )
+
+
+def test_faces_and_scores_are_the_pipelines(recogniser, yunet, monkeypatch):
+    monkeypatch.setenv("EXPCLIP_YUNET", str(yunet))
+    picture = open_image(GROUP)
+    expected = pipeline()(picture, candidate_labels=LABELS, prompts="photo", faces=True)
+    read = recogniser.read(picture, LABELS, "photo")
+    assert len(read) == 5
+    for face, answer in zip(read, expected, strict=True):
+        assert face.box == answer["box"] and face.label == answer["label"]
+        assert face.scores == pytest.approx(answer["scores"], abs=1e-6)
+        assert sum(face.clip_scores.values()) == pytest.approx(1)
+        assert face.clip_scores != pytest.approx(face.scores, abs=1e-3)
+
+
+def test_without_the_head_it_is_clip(no_weights):
+    read = Recogniser(MINI).read(open_image(EXAMPLES / "average-fear.png"), LABELS, "photo")
+    own = pipeline()
+    own.model.projection_head = torch.nn.Identity()
+    scores = {a["label"]: a["score"] for a in own(open_image(EXAMPLES / "average-fear.png"), LABELS, prompts="photo")}
+    assert read[0].clip_scores == pytest.approx(scores, abs=1e-6)
+
+
+def test_the_clip_beside_it_shares_its_weights():
+    model, _ = load_checkpoint(MINI)
+    clip = without_head(model)
+    theirs = {parameter.data_ptr() for parameter in model.parameters()}
+    assert all(parameter.data_ptr() in theirs for parameter in clip.parameters())
+    assert not any(tensor.is_meta for tensor in clip.buffers())
+
+
+def test_without_a_detector_the_whole_picture_is_read(no_weights, caplog):
+    recogniser = Recogniser()
+    assert "no face detector" in caplog.text
+    assert "whole picture" in recogniser.no_detector and not recogniser.no_head
+    [face] = recogniser.read(open_image(EXAMPLES / "average-happiness.png"), ("furious", "joyful"), "ensemble5")
+    assert face.box is None and face.label == "joyful"
+
+
+def test_no_face_in_the_picture(recogniser):
+    assert not recogniser.no_detector
+    [face] = recogniser.read(open_image(EXAMPLES / "average-fear.png").crop((0, 0, 40, 40)), LABELS, "photo")
+    assert face.box is None and face.clip_scores is not None
+
+
+def test_a_plain_clip_has_nothing_to_compare(tmp_path, no_weights):
+    merge(MINI, tmp_path / "merged")
+    recogniser = Recogniser(str(tmp_path / "merged"))
+    assert "plain CLIP" in recogniser.no_head and recogniser.name == "merged"
+    picture = open_image(EXAMPLES / "average-anger.png")
+    [face] = recogniser.read(picture, LABELS, "photo")
+    assert face.clip_scores is None
+    assert face.scores == pytest.approx(Recogniser(MINI).read(picture, LABELS, "photo")[0].scores, abs=1e-3)
+
+
+def test_the_model_comes_from_the_environment(monkeypatch, checkpoint, no_weights):
+    monkeypatch.setenv("EXPCLIP_MODEL", str(checkpoint))
+    assert Recogniser().name == "expclip-small"
+
+
+def test_a_video_is_read_as_by_the_pipeline(recogniser, short_video, yunet, monkeypatch):
+    monkeypatch.setenv("EXPCLIP_YUNET", str(yunet))
+    expected = pipeline()(str(short_video), candidate_labels=LABELS, prompts="photo", faces=True)
+    read = list(recogniser.timeline(short_video, LABELS, "photo"))
+    assert len(read) == len(expected) > 8
+    assert [entry["box"] for entry in read] == [entry["box"] for entry in expected]
+    assert read[-1]["scores"] == pytest.approx(expected[-1]["scores"], abs=1e-6)

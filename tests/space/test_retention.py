@@ -1,0 +1,68 @@
+"""Nothing of a visitor is kept: neither files nor what the server remembers of a visit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import gradio_client
+import pytest
+
+from space.page.blocks import build_page
+from space.page.inputs import KEPT_MINUTES
+from space.page.recognition import FaceReading
+
+from .conftest import EXAMPLES, files_below, free_port
+
+
+class Guesser:
+    """Stands in for the Recogniser, so that this page starts at once."""
+
+    name, no_detector, no_head = "guesser", "", ""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.uploads: list[Path] = []
+
+    def read(self, picture, labels, prompts):
+        self.uploads = files_below(self.folder)
+        return [FaceReading(None, {label: 1 / len(labels) for label in labels}, None)]
+
+
+@pytest.fixture
+def guesser(tmp_path) -> Guesser:
+    return Guesser(tmp_path)
+
+
+@pytest.fixture
+def page(monkeypatch, guesser) -> Iterator:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(guesser.folder))
+    page = build_page(guesser)
+    frequency, age = page.delete_cache
+    assert frequency + age <= 60 * KEPT_MINUTES
+    page.delete_cache = (1, 10)  # seconds; a slow machine needs some between upload and answer
+    page.launch(server_port=free_port(), prevent_thread_lock=True, quiet=True, ssr_mode=False)
+    yield page
+    page.close()
+
+
+def soon(true: Callable[[], bool], seconds: float = 45) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if true():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_uploads_and_visits_are_forgotten(page, guesser):
+    client = gradio_client.Client(page.local_url, verbose=False)
+    image = gradio_client.handle_file(str(EXAMPLES / "average-fear.png"))
+    [face] = client.predict(image, "calm, tense", "photo", api_name="/classify")
+    assert face == {"box": None, "label": "calm", "scores": {"calm": 0.5, "tense": 0.5}}
+    assert "average-fear.png" in [path.name for path in guesser.uploads]
+    assert soon(lambda: not any(path.exists() for path in guesser.uploads)), "the upload is still there"
+    assert client.session_hash in page.state_holder.session_data
+    client.close()  # Gradio looks every 15 seconds who is still there
+    assert soon(lambda: client.session_hash not in page.state_holder.session_data), "the visit is still remembered"
