@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .classify import Row
 
+_LONGEST = 40  # characters of a name; the curves need room beside it
 _PEOPLE = 6  # those seen most often
 _GAP = 3  # no line is drawn across a pause this many times as long as usual
 
@@ -39,12 +40,20 @@ def draw_timeline(rows: list[Row], labels: tuple[str, ...], path: Path) -> None:
                 values.append(100 * row.scores[label])
                 last = row.time
             style = ("-", "--", ":")[i // 10 % 3]  # matplotlib has ten colours
-            panel.plot(times, values, style, label=label, linewidth=1.4, marker="." if len(person) < 30 else "")
+            panel.plot(
+                times, values, style, label=_legible(label), linewidth=1.4, marker="." if len(person) < 30 else ""
+            )
         panel.set_ylim(0, 100)
         panel.set_ylabel(f"face {number}, %" if len(people) > 1 else "%")
         panel.grid(alpha=0.3)
     hidden = f", the {len(shown)} of {len(people)} faces seen most" if len(people) > len(shown) else ""
-    panels[0].set_title(f"{Path(rows[0].path).name}: apparent expression{hidden}", fontsize=10, loc="left")
+    panels[0].set_title(f"{_legible(Path(rows[0].path).name)}: apparent expression{hidden}", fontsize=10, loc="left")
     panels[-1].set_xlabel("seconds")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8, frameon=False)
     FigureCanvasAgg(figure).print_png(path)
+
+
+def _legible(name: str) -> str:
+    """A name as matplotlib shows it: it would read ``$...$`` as mathematics and hide what begins with an underscore."""
+    short = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."
+    return "\u200b" + short.replace("$", r"\$")

@@ -6,7 +6,7 @@ import gradio as gr
 
 from .about import about_tab
 from .api import classify_endpoint
-from .inputs import KEPT_MINUTES
+from .inputs import KEPT_SECONDS, SWEPT_SECONDS
 from .live import live_tab
 from .photo import photo_tab
 from .recognition import Recogniser
@@ -23,11 +23,10 @@ _FOOTER = """
 
 def build_page(recogniser: Recogniser) -> gr.Blocks:
     """The whole app, ready for ``launch``."""
-    swept = KEPT_MINUTES * 60 // 2  # twice: a file that has just missed one sweep is gone with the next
     with gr.Blocks(
         title="Exp-CLIP: apparent facial expressions in your own words",
         analytics_enabled=False,
-        delete_cache=(swept, swept),
+        delete_cache=(SWEPT_SECONDS, KEPT_SECONDS),
     ) as page:
         gr.HTML(_HEADER, js_on_load=None)
         with gr.Tabs():

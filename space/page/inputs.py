@@ -22,6 +22,8 @@ MOST_IMAGE_BYTES = 20 * 2**20
 MOST_VIDEO_BYTES = 60 * 2**20
 MOST_VIDEO_SECONDS = 120
 KEPT_MINUTES = 10
+SWEPT_SECONDS = 60
+KEPT_SECONDS = 60 * KEPT_MINUTES - SWEPT_SECONDS  # a file may just have missed a sweep
 
 
 def labels_of(typed: str | None) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ import base64
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from .inputs import MOST_VIDEO_BYTES, MOST_VIDEO_SECONDS, labels_of, prompts_of,
 from .recognition import Recogniser
 
 _NAME = "expressions"
-_LEGEND = 30  # characters
 _LIMITS = (
     f"At most {MOST_VIDEO_SECONDS // 60} minutes and {MOST_VIDEO_BYTES // 2**20} MB; four frames a second are read. "
     "The file is deleted within ten minutes. Only show people who agree."
@@ -56,7 +54,7 @@ def video_tab(recogniser: Recogniser) -> None:
         with tempfile.TemporaryDirectory() as folder:
             table, plot = Path(folder) / f"{_NAME}.csv", Path(folder) / f"{_NAME}.png"
             write(rows, asked[0], table, moving=True)
-            draw_timeline(*_legible(rows, asked[0]), plot)
+            draw_timeline(rows, asked[0], plot)
             drawn = _drawn(rows, plot.read_bytes(), problem, recogniser.no_detector)
             yield drawn, gr.DownloadButton(value=str(table), interactive=True)
 
@@ -86,17 +84,6 @@ def video_tab(recogniser: Recogniser) -> None:
 
 
 _PROGRESS = gr.Progress()
-
-
-def _legible(rows: list[Row], labels: tuple[str, ...]) -> tuple[list[Row], tuple[str, ...]]:
-    """Rows and labels for a plot: matplotlib takes ``$...$`` for mathematics, hides names that begin with an underscore, and leaves
-    the curves no room beside long ones."""
-    names = {}
-    for number, label in enumerate(labels, 1):
-        short = label if len(label) <= _LEGEND else f"{label[:_LEGEND]}… ({number})"  # which keeps them different
-        names[label] = "\u200b" + short.replace("$", r"\$")
-    renamed = [replace(row, scores={names[label]: score for label, score in row.scores.items()}) for row in rows]
-    return renamed, tuple(names.values())
 
 
 def _drawn(rows: list[Row], plot: bytes, problem: str, no_detector: str) -> str:

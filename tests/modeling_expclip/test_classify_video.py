@@ -186,3 +186,11 @@ def test_wrong_calls(film, checkpoint, tmp_path, capsys, arguments, message):
     assert classify(tmp_path / "a.png", *arguments, "--model", checkpoint) == 2
     error = capsys.readouterr().err
     assert message in error and len(error.strip().splitlines()) == 1
+
+
+def test_a_timeline_of_odd_labels(film, tmp_path):
+    """matplotlib would take them for mathematics, hide them, or leave no room for the curves."""
+    labels = r"$\nope$,_hidden," + "long " * 30
+    assert classify(film, "--labels", labels, "--prompts", "photo", "--plot", tmp_path) == 0
+    with Image.open(tmp_path / "film.mp4.png") as drawn:
+        assert drawn.width > 500

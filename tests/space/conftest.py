@@ -106,7 +106,7 @@ def camera(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # as long as it lives, its event loop is in the way of others
 def browser(camera) -> Iterator:
     playwright = pytest.importorskip("playwright.sync_api", reason="browser tests need playwright")
     chromium = shutil.which("chromium")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import base64
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -128,6 +128,9 @@ def test_fifty_at_once_are_all_answered_and_none_mixed_up(server, pipeline, tmp_
 
 
 def test_agents_find_a_described_tool(server):
+    content = base64.b64encode((EXAMPLES / "average-happiness.png").read_bytes()).decode()
+    picture = f"data:image/png;base64,{content}"
+
     async def visit():
         async with (
             streamable_http_client(f"{server.url}gradio_api/mcp/") as (reads, writes, _),
@@ -135,14 +138,15 @@ def test_agents_find_a_described_tool(server):
         ):
             await session.initialize()
             tools = (await session.list_tools()).tools
-            picture = f"{server.url}gradio_api/file={EXAMPLES / 'average-happiness.png'}"
+            right = await session.call_tool("classify", {"image": picture, "labels": "furious, joyful"})
             wrong = await session.call_tool("classify", {"image": picture, "labels": "a,a"})
-            return tools, wrong
+            return tools, right, wrong
 
-    tools, wrong = asyncio.run(visit())
+    tools, right, wrong = asyncio.run(visit())
     tool = next(tool for tool in tools if tool.name == "classify")
     assert "not what a person feels" in tool.description
     fields = tool.inputSchema["properties"]
     assert list(fields) == ["image", "labels", "prompts"]
     assert "seven basic expressions" in fields["labels"]["description"]
-    assert wrong.isError and json.dumps(wrong.model_dump(mode="json"))
+    assert not right.isError and "'label': 'joyful'" in right.content[0].text
+    assert wrong.isError and wrong.content[0].text.startswith("labels: labels 1 and 2")

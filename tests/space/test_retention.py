@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from space.page.blocks import build_page
 from space.page.inputs import KEPT_MINUTES
 from space.page.recognition import FaceReading
+from space.page.start import upload_folder
 
 from .conftest import EXAMPLES, files_below, free_port
 
@@ -54,6 +56,19 @@ def soon(true: Callable[[], bool], seconds: float = 45) -> bool:
             return True
         time.sleep(0.1)
     return False
+
+
+def test_the_folder_of_a_run_is_swept_and_goes_with_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "files"))
+    with upload_folder(kept=0.5, swept=0.1) as folder:
+        assert os.environ["GRADIO_TEMP_DIR"] == str(folder) and folder.parent == tmp_path / "files"
+        (folder / "inner").mkdir()
+        (folder / "inner" / "old.png").write_text("")
+        assert soon(lambda: not (folder / "inner" / "old.png").exists())
+        (folder / "new.png").write_text("")
+        time.sleep(0.2)
+        assert (folder / "new.png").exists()
+    assert not folder.exists()
 
 
 def test_uploads_and_visits_are_forgotten(page, guesser):

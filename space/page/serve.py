@@ -1,0 +1,30 @@
+"""The page as a server: the model, Gradio's settings, and how long it may remember."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from .blocks import build_page
+from .inputs import MOST_VIDEO_BYTES
+from .looks import STYLE, theme
+from .recognition import Recogniser
+
+_FAVICON = Path(__file__).parents[1] / "assets" / "favicon.svg"
+
+
+def serve() -> None:
+    """Loads the model and serves the page; GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say where."""
+    build_page(Recogniser()).launch(
+        theme=theme(),
+        head=f"<style>{STYLE.read_text()}</style>",  # css= would be rewritten, and lose what it does not understand
+        favicon_path=_FAVICON,
+        max_file_size=MOST_VIDEO_BYTES,
+        mcp_server=find_spec("mcp") is not None,
+        show_error=True,
+        footer_links=["api", "gradio", "settings"],
+        run_history=False,  # would keep pictures in the visitor's browser
+        enable_monitoring=False,
+        state_session_capacity=500,
+        ssr_mode=False,
+    )

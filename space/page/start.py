@@ -1,0 +1,60 @@
+"""Starts the server so that nothing of its visitors outlives it, and little outlives their visits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .inputs import KEPT_SECONDS, SWEPT_SECONDS
+
+
+def start() -> None:
+    """Serves the page until it is stopped. Raises OSError or ValueError where the checkpoint or the port cannot be used."""
+    # A host stops its apps with SIGTERM; this one then ends as with Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with upload_folder():
+        from .serve import serve  # Gradio reads where uploads go when it is imported
+
+        serve()
+
+
+@contextmanager
+def upload_folder(kept: float = KEPT_SECONDS, swept: float = SWEPT_SECONDS) -> Iterator[Path]:
+    """A folder of this run alone for what visitors send. Every ``swept`` seconds, files older than ``kept`` are deleted.
+
+    Gradio's own ``delete_cache`` knows neither the pictures that agents send nor uploads that broke off, and at the end Gradio deletes
+    nothing as long as a visitor is connected.
+    """
+    parent = os.environ.get("GRADIO_TEMP_DIR")
+    if parent:
+        Path(parent).mkdir(parents=True, exist_ok=True)
+    stopped = threading.Event()
+
+    def sweep() -> None:
+        while not stopped.wait(swept):
+            _delete(Path(folder), kept)
+
+    with tempfile.TemporaryDirectory(prefix="expclip-", dir=parent) as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        sweeper = threading.Thread(target=sweep, daemon=True)
+        sweeper.start()
+        try:
+            yield Path(folder)
+        finally:
+            stopped.set()
+            sweeper.join()
+
+
+def _delete(folder: Path, kept: float) -> None:
+    for path in folder.rglob("*"):
+        try:
+            if path.is_file() and time.time() - path.stat().st_ctime > kept:
+                path.unlink()
+        except FileNotFoundError:  # Gradio was faster
+            continue
