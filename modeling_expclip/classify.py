@@ -111,6 +111,7 @@ class Classifier:
             "workers": workers,
         }
         self._faces = FaceDetector(settings.detector) if settings.faces else False
+        self._video_faces = FaceDetector(settings.detector, resolution=RESOLUTION) if settings.faces else False
 
     def __call__(self, rows: list[Row]) -> Iterator[tuple[str, list[Row], bool]]:
         """Rows of ``find_files`` -> path, finished rows of it, and whether they are its last; in order."""
@@ -146,7 +147,7 @@ class Classifier:
                     row.path,
                     candidate_labels=settings.labels,
                     prompts=settings.prompts,
-                    faces=FaceDetector(settings.detector, resolution=RESOLUTION) if settings.faces else False,
+                    faces=self._video_faces,
                     fps=settings.fps,
                     window=settings.window,
                     clip=settings.clip,
