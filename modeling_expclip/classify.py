@@ -123,7 +123,7 @@ class Classifier:
 
     def _images(self, rows: list[Row]) -> Iterator[tuple[Row, list[Row], bool]]:
         readable = ((row, row.path) for row in rows if row.error is None)
-        answers = self.pipeline.embed(readable, self._faces, **self._options)
+        answers = self.pipeline.embed(readable, self._faces, self._asked, **self._options)
         for row in rows:
             picture = None if row.error is not None else next(answers)[1]
             if picture is None or picture.embeds is None:
@@ -132,10 +132,9 @@ class Classifier:
                 yield row, [row], True
                 continue
             places = [(None, None)] if picture.faces is None else [(face.box, face.score) for face in picture.faces]
-            scores = self.pipeline.scores(picture.embeds, **self._asked)
             found = [
                 Row(row.path, None, number, box, score, max(found, key=found.get), None, found)
-                for number, ((box, score), found) in enumerate(zip(places, scores))
+                for number, ((box, score), found) in enumerate(zip(places, picture.scores))
             ]
             yield row, found, True
 

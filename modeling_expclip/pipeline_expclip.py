@@ -7,6 +7,7 @@ and a small matrix product. Travels inside every checkpoint.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,21 +133,26 @@ class FacialExpressionPipeline(Pipeline):
 
     def _photos(self, photos: Iterable[Any], faces: Any, given: dict, kwargs: dict) -> Iterator[list[dict[str, Any]]]:
         forward = self._forward_params | self._sanitize_parameters(**given)[1]
-        for _, photo in self.embed(((None, photo) for photo in photos), faces, **kwargs):
+        for _, photo in self.embed(((None, photo) for photo in photos), faces, forward, **kwargs):
             if photo.error is not None:
                 raise photo.error
-            scores = [] if photo.embeds is None else self.scores(photo.embeds, **forward)
             yield [
                 {"box": face.box, "detection_score": face.score, "label": max(found, key=found.get), "scores": found}
-                for face, found in zip(photo.faces, scores)
+                for face, found in zip(photo.faces, photo.scores or [])
             ]
 
     def embed(
-        self, items: Iterable[tuple[Any, Any]], faces: bool | FaceDetector = False, **options: Any
+        self,
+        items: Iterable[tuple[Any, Any]],
+        faces: bool | FaceDetector = False,
+        asked: dict[str, Any] | None = None,
+        **options: Any,
     ) -> Iterator[tuple[Any, Embedded]]:
-        """``embed_stream`` with this pipeline's model: pairs of a key and a picture in, of the key and its faces' embeddings out."""
+        """``embed_stream`` with this pipeline's model: pairs of a key and a picture in, of the key and its faces' embeddings out,
+        and their scores where ``asked`` holds the ``labels`` and ``prompts`` for ``scores``."""
         options.setdefault("batch_size", self._batch_size or 16)
-        return embed_stream(items, self.image_processor, self.tower, self.detector(faces), **options)
+        score = None if asked is None else partial(self.scores, **asked)
+        return embed_stream(items, self.image_processor, self.tower, self.detector(faces), score, **options)
 
     def detector(self, faces: bool | FaceDetector) -> FaceDetector | None:
         """The detector that ``faces`` asks for; the default one is made once."""

@@ -94,9 +94,8 @@ def pil_twin(image_processor):
 def scale_pixels(pixels: torch.Tensor, image_processor) -> torch.Tensor:
     """What an image processor leaves with ``do_rescale=False, do_normalize=False``, (B, 3, height, width) uint8, made the float32
     pixel values that it would have made."""
-    values = pixels.float()
-    if image_processor.do_rescale:
-        values = values * image_processor.rescale_factor
+    # A product with a float is float32 at once, without a copy in between.
+    values = pixels * image_processor.rescale_factor if image_processor.do_rescale else pixels.float()
     if image_processor.do_normalize:
         mean, std = (
             torch.tensor(v, device=values.device).view(-1, 1, 1)

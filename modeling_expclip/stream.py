@@ -24,12 +24,13 @@ _END = object()
 class Embedded:
     """One picture's faces, or why there are none.
 
-    ``faces`` is None where the whole picture was taken for a face; ``embeds`` (faces, D) are not normalised; ``error`` is what
-    reading the picture raised.
+    ``faces`` is None where the whole picture was taken for a face; ``embeds`` (faces, D) are not normalised; ``scores`` are one
+    answer for each face, where they were asked for; ``error`` is what reading the picture raised.
     """
 
     faces: list[Face] | None = None
     embeds: torch.Tensor | None = None
+    scores: list[Any] | None = None
     error: Exception | None = None
 
 
@@ -38,6 +39,7 @@ def embed_stream(
     image_processor: Any,
     tower: Callable[[torch.Tensor], torch.Tensor],
     detector: FaceDetector | None = None,
+    score: Callable[[torch.Tensor], list[Any]] | None = None,
     margin: float = DEFAULT_MARGIN,
     align: bool = False,
     batch_size: int = 16,
@@ -50,6 +52,7 @@ def embed_stream(
         image_processor: the checkpoint's, on PIL.
         tower: pixel values (B, 3, height, width) -> embeddings (B, D).
         detector: finds the faces; None takes each picture for one face.
+        score: embeddings (B, D) -> B answers; asked once for each batch of pictures, which costs less than asking for each.
         margin, align: as for ``crop_face``.
         batch_size: faces a forward pass, gathered across pictures.
         workers: threads that read pictures and find faces.
@@ -79,10 +82,12 @@ def embed_stream(
             pixels = torch.from_numpy(np.concatenate(pixels))
             batches = pixels.tensor_split(-(-len(pixels) // batch_size))
             embeds = torch.cat([tower(scale_pixels(batch, image_processor)).float().cpu() for batch in batches])
+            scores = None if score is None else score(embeds)
         done = 0
         for key, result, part in waiting:
             if part is not None:
                 result.embeds = embeds[done : done + len(part)]
+                result.scores = None if scores is None else scores[done : done + len(part)]
                 done += len(part)
             yield key, result
         waiting.clear()

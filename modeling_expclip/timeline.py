@@ -53,7 +53,7 @@ def timeline(
     frames = ((frame.time, frame.image) for frame in read_frames(video, fps, frames_fps))
     tracker, seen, start = FaceTracker(), {}, 0.0
     try:
-        for time, picture in pipeline.embed(frames, detector, **options):
+        for time, picture in pipeline.embed(frames, detector, asked if window is None else None, **options):
             if picture.error is not None:
                 raise picture.error
             if window is not None and time >= start + window:
@@ -68,7 +68,7 @@ def timeline(
                 for number, place, embed in zip(numbers, places, picture.embeds):
                     seen.setdefault(number, []).append((place, embed))
                 continue
-            for number, (box, score), scores in zip(numbers, places, pipeline.scores(picture.embeds, **asked)):
+            for number, (box, score), scores in zip(numbers, places, picture.scores):
                 yield _entry(time, number, box, score, scores)
     except Exception:
         yield from _window(pipeline, start, seen, asked)

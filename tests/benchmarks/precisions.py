@@ -36,8 +36,8 @@ def read(file: str, count: int | None = None) -> tuple[list[Image.Image], np.nda
 
 def accuracy(pipeline: FacialExpressionPipeline, images: list[Image.Image], truth: np.ndarray) -> float:
     guesses = []
-    for _, answer in pipeline.embed(enumerate(images), batch_size=64):
-        guesses += [LABELS.index(max(scores, key=scores.get)) for scores in pipeline.scores(answer.embeds, LABELS)]
+    for _, answer in pipeline.embed(enumerate(images), asked={"labels": LABELS}, batch_size=64):
+        guesses += [LABELS.index(max(scores, key=scores.get)) for scores in answer.scores]
     return 100 * float(np.mean(np.array(guesses) == truth))
 
 

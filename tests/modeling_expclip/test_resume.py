@@ -13,10 +13,13 @@ import time
 
 import pytest
 
+from modeling_expclip import LABEL_SETS
 from modeling_expclip.classify import Row
 from modeling_expclip.cli import main
 from modeling_expclip.journal import Journal
 from tests.conftest import picture, write_video
+
+LABELS = LABEL_SETS["rafdb"]
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +65,14 @@ def content(path) -> list:
     return pq.read_table(path).to_pylist()
 
 
+def without_scores(row: dict) -> dict:
+    return {name: value for name, value in row.items() if name not in LABELS}
+
+
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_killed_at_random_moments(checkpoint, folder, tmp_path, ending):
-    """No row missing, none doubled, and the very file that an undisturbed run writes."""
+    """No row missing, none doubled, and what an undisturbed run writes: a run that goes on has other batches, which may
+    change the last digit of a score and nothing else."""
     expected, output = tmp_path / f"expected.{ending}", tmp_path / f"out.{ending}"
     arguments = (folder, "--batch-size", 4)
     assert classify(checkpoint, *arguments, "--output", expected) == 0
@@ -90,8 +98,11 @@ def test_killed_at_random_moments(checkpoint, folder, tmp_path, ending):
     if process.returncode != 0:
         assert classify(checkpoint, *arguments, "--output", output) == 0
     assert not journal.exists()
-    assert content(output) == content(expected)
-    assert output.read_bytes() == expected.read_bytes() or ending == "parquet"
+    whole, wanted = content(output), content(expected)
+    assert [without_scores(row) for row in whole] == [without_scores(row) for row in wanted]
+    for row, other in zip(whole, wanted):
+        for label in LABELS if row["label"] else ():
+            assert float(row[label]) == pytest.approx(float(other[label]), abs=1e-6)
 
 
 def test_interrupted_output_holds_what_was_done(checkpoint, folder, tmp_path, monkeypatch, capsys):
