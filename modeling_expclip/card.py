@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from huggingface_hub import ModelCard, ModelCardData
 
+PLACEHOLDER = "PATH_OR_HUB_ID"  # publishing puts the repository's name there
+
 _TEXT = """
 # {title}
 
@@ -12,7 +14,7 @@ _TEXT = """
 ```python
 from transformers import pipeline
 
-classify = pipeline("zero-shot-image-classification", model="PATH_OR_HUB_ID"{trust})
+classify = pipeline("zero-shot-image-classification", model="{placeholder}"{trust})
 classify("face.jpg", candidate_labels=["happiness", "sadness", "anger"], hypothesis_template="an expression of {{}}.")
 ```
 
@@ -23,6 +25,10 @@ what a person feels. Errors differ between groups of people and were not measure
 
 Not for decisions about people. In the European Union, Article 5(1)(f) of the AI Act (Regulation (EU) 2024/1689) prohibits
 inferring people's emotions in workplaces and educational institutions, except for medical or safety reasons.
+
+## Licence
+
+These are the weights of another CLIP, changed or with a head added: its licence applies, and the head's.
 
 ## Source
 
@@ -38,5 +44,7 @@ def checkpoint_card(title: str, summary: str, *, base_model: str | None = None, 
         tags=["exp-clip", "facial-expression-recognition", "clip"],
         base_model=base_model,
     )
-    text = _TEXT.format(title=title, summary=summary, trust=", trust_remote_code=True" if remote_code else "")
+    text = _TEXT.format(
+        title=title, summary=summary, placeholder=PLACEHOLDER, trust=", trust_remote_code=True" if remote_code else ""
+    )
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n{text}"))

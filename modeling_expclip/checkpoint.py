@@ -17,22 +17,37 @@ from safetensors import SafetensorError
 from transformers import CLIPModel, CLIPProcessor, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
 from . import golden
+from .checks import WRONG_CONFIG, check_complete, check_config, check_processor, reason_of
 from .modeling_expclip import ExpCLIPModel
 from .processing_expclip import ExpCLIPProcessor
 
 
 def model_type_of(source: str, revision: str | None = None) -> str | None:
-    """The model type in the config of a folder or Hub id. Raises OSError where there is neither."""
-    if not Path(source).is_dir() and (source.count("/") != 1 or source.startswith((".", "/", "~"))):
+    """The model type in the config of a folder or Hub id, None where it names none. Raises OSError where there is no config."""
+    return _read_config(source, revision).get("model_type")
+
+
+def _read_config(source: str, revision: str | None = None) -> dict[str, Any]:
+    folder = Path(source)
+    if not folder.is_dir() and (source.count("/") != 1 or source.startswith((".", "/", "~"))):
         raise FileNotFoundError(f"no folder {source!r}, and it is not a Hub id such as 'owner/name'")
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{source} has no config.json: it is no checkpoint")
     try:
-        return PreTrainedConfig.get_config_dict(source, revision=revision)[0].get("model_type")
+        config = PreTrainedConfig.get_config_dict(source, revision=revision)[0]
+        if not isinstance(config.get("model_type"), (str, type(None))):
+            raise TypeError
+        return config
     except OSError as error:
+        if folder.is_dir():
+            raise OSError(f"the config.json of {source} cannot be read: {error}") from None
         raise OSError(f"there is no folder {source!r} with a config, and as a Hub id it failed: {error}") from None
+    except WRONG_CONFIG:  # a list, a number, brackets within brackets within brackets
+        raise ValueError(f"the config.json of {source} is no JSON object with a model_type: it is damaged") from None
 
 
 def load_weights(
-    model_class: type,
+    model_class: type[PreTrainedModel],
     source: str,
     dtype: torch.dtype,
     revision: str | None = None,
@@ -59,30 +74,45 @@ def load_weights(
             **options,
         )
     except (SafetensorError, RuntimeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"the weights in {source} cannot be read: {reason}") from None
+        raise ValueError(f"the weights in {source} cannot be read: {reason_of(error)}") from None
     report["missing_keys"] = [name for name in report["missing_keys"] if not name.startswith(unused)]
     if leftover:
         report.pop("unexpected_keys")
-    wrong = {kind: sorted(map(str, names)) for kind, names in report.items() if names}
+    wrong = {kind: _some(sorted(map(str, names))) for kind, names in report.items() if names}
     if wrong:
         raise ValueError(f"the weights in {source} do not fit its config: {wrong}")
     return model.eval()
 
 
+def _some(names: list[str]) -> list[str]:
+    return names if len(names) <= 6 else [*names[:5], f"and {len(names) - 5} more"]
+
+
 def load_checkpoint(folder: str | Path, dtype: torch.dtype = torch.float32) -> tuple[CLIPModel, ProcessorMixin]:
     """Loads an Exp-CLIP or plain CLIP checkpoint (folder or Hub id) with this library's code, whatever code the folder holds.
 
-    Raises ValueError for another kind of model, or when weights are missing, too many or of the wrong shape.
+    Raises ValueError for another kind of model, for a config or processor that is damaged or makes no model for these weights, and when
+    weights are missing, too many or of the wrong shape; OSError for missing files.
     """
     folder = str(folder)
     classes = {"expclip": (ExpCLIPModel, ExpCLIPProcessor), "clip": (CLIPModel, CLIPProcessor)}
-    model_type = model_type_of(folder)
+    config = _read_config(folder)
+    model_type = config.get("model_type")
     if model_type not in classes:
         raise ValueError(f"{folder} holds a model of type {model_type!r}; expected one of {', '.join(classes)}")
     model_class, processor_class = classes[model_type]
+    if model_type == "expclip":
+        check_complete(folder, config)
+    check_config(folder, model_class)
     model = load_weights(model_class, folder, dtype)
-    return model, processor_class.from_pretrained(folder, trust_remote_code=False)
+    try:
+        processor = processor_class.from_pretrained(folder, trust_remote_code=False)
+    except OSError:
+        raise
+    except Exception as error:  # tokenizers raises no other class
+        raise ValueError(f"the processor or tokenizer in {folder} cannot be read: {reason_of(error)}") from None
+    check_processor(folder, processor, model)
+    return model, processor
 
 
 def check_output(output: str | Path) -> None:
@@ -124,7 +154,14 @@ def save_checkpoint(
     """
     with whole_folder(output) as folder:
         model.save_pretrained(folder)
-        processor.save_pretrained(folder)
+        save_processor(processor, folder)
         (folder / "README.md").write_text(card, encoding="utf-8")
         golden.write(reference or model, processor, folder)
         golden.verify(*load_checkpoint(folder), folder)
+
+
+def save_processor(processor: ProcessorMixin, folder: Path) -> None:
+    """Writes the processor's and tokenizer's files to ``folder``, without what transformers notes of where it read them."""
+    for name in ("is_local", "local_files_only"):
+        processor.tokenizer.init_kwargs.pop(name, None)
+    processor.save_pretrained(folder)

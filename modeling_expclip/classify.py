@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -104,7 +105,7 @@ class Classifier:
         )
         self.settings = settings
         self._asked = {"labels": settings.labels, "prompts": settings.prompts}
-        self._options = {
+        self._options: dict[str, Any] = {
             "margin": settings.margin,
             "align": settings.align,
             "batch_size": batch_size,
@@ -131,10 +132,10 @@ class Classifier:
                     row.error = NO_FACE if picture.error is None else _named(picture.error)
                 yield row, [row], True
                 continue
-            places = [(None, None)] if picture.faces is None else [(face.box, face.score) for face in picture.faces]
+            faces = zip(picture.places, picture.scores)
             found = [
-                Row(row.path, None, number, box, score, max(found, key=found.get), None, found)
-                for number, ((box, score), found) in enumerate(zip(places, picture.scores))
+                Row(row.path, None, number, box, score, max(scores, key=scores.__getitem__), None, scores)
+                for number, ((box, score), scores) in enumerate(faces)
             ]
             yield row, found, True
 

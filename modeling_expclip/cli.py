@@ -64,9 +64,10 @@ def main(argv: list[str] | None = None) -> int:
         from transformers.utils import logging
 
         logging.disable_progress_bar()  # loading a checkpoint is not the work people wait for here
+        logging.set_verbosity_error()  # what transformers warns of when it loads one is an error here, and said in a line
         return arguments.run(arguments)
     except (ValueError, OSError, ImportError) as error:
-        print(f"expclip {arguments.command}: {error}", file=sys.stderr)
+        print(f"expclip {arguments.command}: {_one_line(error)}", file=sys.stderr)
         return WRONG_CALL
     except KeyboardInterrupt:
         print(f"expclip {arguments.command}: interrupted", file=sys.stderr)
@@ -172,6 +173,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
+    from .backends import exported_backend, load_image_tower
     from .checkpoint import load_checkpoint, model_type_of
     from .golden import verify
 
@@ -179,11 +181,16 @@ def _verify(arguments: argparse.Namespace) -> int:
     try:
         model, processor = load_checkpoint(arguments.model)
         differences = verify(model, processor, arguments.model)
+        backend = exported_backend(arguments.model)
+        if backend is not None:
+            load_image_tower(arguments.model, backend)  # which compares its files with their sha256
     except (ValueError, OSError) as error:
-        print(f"expclip verify: {error}", file=sys.stderr)
+        print(f"expclip verify: {_one_line(error)}", file=sys.stderr)
         return MISMATCH
     for name, difference in differences.items():
         print(f"{name}: largest difference {difference:.2e}")
+    if backend is not None:
+        print(f"image tower for {backend}: the one that was exported, and it loads")
     print(f"{arguments.model} is what it was when it was written")
     return OK
 
@@ -195,7 +202,7 @@ def _publish(arguments: argparse.Namespace) -> int:
     try:
         planned = plan(arguments.model, arguments.repo, arguments.private)
     except VerificationError as error:
-        print(f"expclip publish: nothing was published: {error}", file=sys.stderr)
+        print(f"expclip publish: nothing was published: {_one_line(error)}", file=sys.stderr)
         return MISMATCH
     print(planned)
     if arguments.dry_run:
@@ -203,6 +210,10 @@ def _publish(arguments: argparse.Namespace) -> int:
     else:
         print(f"verified and published: {upload(planned)}")
     return OK
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split("\n"))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from transformers import CLIPModel, CLIPProcessor
 from . import golden
 from .backends import BACKENDS, DESCRIPTION, TOWER, load_image_tower, silence_telemetry
 from .card import checkpoint_card
-from .checkpoint import check_output, load_checkpoint, whole_folder
+from .checkpoint import check_output, load_checkpoint, save_processor, whole_folder
 from .convert import truncating
 from .export_tower import quiet, write_tower
 from .merge import plain_processor
@@ -62,7 +62,7 @@ def export(
     pixels = _read(files, processor)
     with whole_folder(output) as folder:
         plain.save_pretrained(folder)
-        processor.save_pretrained(folder)
+        save_processor(processor, folder)
         with quiet():
             write_tower(plain, folder, backend, precision, pixels)
         _describe(folder, backend, precision)
@@ -95,7 +95,8 @@ def _check_packages(backend: str) -> None:
 
 def _calibration_files(paths: Sequence[str]) -> list[str]:
     """At most 300 of the images in files and folders, spread evenly over them."""
-    endings, found = image_endings(), {}
+    endings = image_endings()
+    found: dict[Path, None] = {}
     for path in map(Path, paths):
         if not path.exists():
             raise ValueError(f"--calibration: there is no file or folder {str(path)!r}")

@@ -59,8 +59,16 @@ def write_tower(model: CLIPModel, folder: Path, backend: str, precision: str, pi
 
     path = folder / f"{TOWER}.onnx"
     large = sum(weight.nbytes for weight in tower.parameters()) > _ONNX_LIMIT
-    names = {"input_names": ["pixel_values"], "output_names": ["image_embeds"]}
-    torch.onnx.export(graph, (), path, dynamo=True, external_data=large, verbose=False, **names)
+    torch.onnx.export(
+        graph,
+        (),
+        path,
+        input_names=["pixel_values"],
+        output_names=["image_embeds"],
+        dynamo=True,
+        external_data=large,
+        verbose=False,
+    )
     if precision == "int8":
         quantised = _quantise(_join_projections(onnx.load(path)), pixels, "pixel_values")
         for file in folder.glob(f"{TOWER}.*"):

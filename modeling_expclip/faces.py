@@ -71,12 +71,13 @@ class FaceDetector:
 
     def __call__(self, image: Image.Image) -> list[Face]:
         """The faces in an upright RGB picture, the largest first."""
-        longest, found = max(image.size), []
+        longest = max(image.size)
+        rows_found: list[np.ndarray] = []
         scales = {_SMALL / longest}
         if longest > 1.5 * _SMALL:
             scales.add(min(1.0, self.resolution / longest))
         for scale in sorted(scales):
-            size = tuple(max(8, round(side * scale)) for side in image.size)
+            size = (max(8, round(image.width * scale)), max(8, round(image.height * scale)))
             # Pillow's box filter, because OpenCV's own fast ones skip pixels when they shrink a lot
             resample = Image.Resampling.BILINEAR if scale > 1 else Image.Resampling.BOX
             pixels = np.asarray(image if size == image.size else image.resize(size, resample, reducing_gap=2.0))
@@ -86,10 +87,10 @@ class FaceDetector:
             if rows is not None:
                 rows = rows.astype(np.float64)
                 rows[:, :14] *= np.tile(np.divide(image.size, size), 7)
-                found.extend(rows)
-        if not found:
+                rows_found.extend(rows)
+        if not rows_found:
             return []
-        found = np.stack(found)  # (faces, 15): x, y, width, height, five landmarks, confidence
+        found = np.stack(rows_found)  # (faces, 15): x, y, width, height, five landmarks, confidence
         kept = _opencv().dnn.NMSBoxes(found[:, :4].tolist(), found[:, 14].tolist(), self.threshold, _OVERLAP)
         faces = [face for row in found[np.asarray(kept, int)] if (face := _face(row, image.size)) is not None]
         return sorted(faces, key=lambda face: -(face.box[2] - face.box[0]) * (face.box[3] - face.box[1]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,17 +65,10 @@ def verify(model: CLIPModel, processor: ProcessorMixin, folder: str | Path) -> d
         raise FileNotFoundError(
             f"{folder} has no {NAME}; write the checkpoint with `expclip convert` or `expclip merge`"
         )
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        expected = load_file(path)
-    except SafetensorError as error:
-        raise VerificationError(f"{path} cannot be read: {error}") from None
-    missing = {*_METADATA} - {*metadata} | {*_TENSORS} - {*expected}
-    if missing:
-        raise VerificationError(f"{path} is damaged, it lacks {', '.join(sorted(missing))}")
+    expected, metadata = _read(path)
+    recorded = metadata["sha256"]
     written = f"written with transformers {metadata['transformers']}, torch {metadata['torch']}"
-    pixels, logits = _answers(model, processor, expected["images"].numpy(), json.loads(metadata["prompts"]))
+    pixels, logits = _answers(model, processor, expected["images"].numpy(), metadata["prompts"])
     differences = {}
     for name, found, cause in (
         ("pixel_values", pixels, "its preprocessing has changed"),
@@ -84,20 +78,46 @@ def verify(model: CLIPModel, processor: ProcessorMixin, folder: str | Path) -> d
             shapes = f"{tuple(found.shape)} instead of {tuple(expected[name].shape)}"
             raise VerificationError(f"{folder}: {name} have shape {shapes}: {cause} ({written})")
         difference = (found - expected[name]).abs().max().item()
-        tolerance = float(metadata["pixel_tolerance" if name == "pixel_values" else "logit_tolerance"])
+        tolerance = metadata["pixel_tolerance" if name == "pixel_values" else "logit_tolerance"]
         if not difference <= tolerance:  # a NaN fails too
             raise VerificationError(
                 f"{folder}: {name} differ from the golden ones by {difference:.3g}, more than {tolerance:g}: {cause} ({written})"
             )
         differences[name] = difference
     if Path(folder).is_dir():
-        recorded, found = json.loads(metadata["sha256"]), _digests(Path(folder))
-        changed = sorted(name for name in recorded if recorded[name] != found.get(name))
+        digests = _digests(Path(folder))
+        changed = sorted(name for name in recorded if recorded[name] != digests.get(name))
         if changed:
             raise VerificationError(
                 f"{folder}: changed since the checkpoint was written: {', '.join(changed)} ({written})"
             )
     return differences
+
+
+def _read(path: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The tensors and the decoded metadata of golden outputs. Raises VerificationError where they cannot be what ``write`` wrote."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, Any] = file.metadata() or {}
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise VerificationError(f"{path} cannot be read: {error}") from None
+    missing = {*_METADATA} - {*metadata} | {*_TENSORS} - {*tensors}
+    if missing:
+        raise VerificationError(f"{path} is damaged, it lacks {', '.join(sorted(missing))}")
+    try:
+        metadata |= {name: json.loads(metadata[name]) for name in ("prompts", "sha256")}
+        metadata |= {name: float(metadata[name]) for name in ("logit_tolerance", "pixel_tolerance")}
+        prompts, digests, images = metadata["prompts"], metadata["sha256"], tensors["images"]
+        whole = isinstance(prompts, list) and len(prompts) > 0 and all(isinstance(prompt, str) for prompt in prompts)
+        whole &= isinstance(digests, dict) and len(digests) > 0
+        whole &= images.dtype == torch.uint8 and images.ndim == 4 and images.shape[-1] == 3 and images.numel() > 0
+        whole &= all(tensors[name].dtype == torch.float32 for name in _TENSORS[1:])
+    except (ValueError, RecursionError):
+        whole = False
+    if not whole:
+        raise VerificationError(f"{path} is damaged: it does not hold what golden outputs are")
+    return tensors, metadata
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -20,25 +20,26 @@ def draw_timeline(rows: list[Row], labels: tuple[str, ...], path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError("drawing needs matplotlib: pip install matplotlib") from None
-    people: dict[int, list[Row]] = {}
+    people: dict[int, list[tuple[float, Row]]] = {}
     for row in rows:
-        people.setdefault(row.face, []).append(row)
+        if row.face is not None and row.time is not None:
+            people.setdefault(row.face, []).append((row.time, row))
     shown = sorted(sorted(people, key=lambda number: -len(people[number]))[:_PEOPLE])
-    pauses = [after.time - before.time for person in people.values() for before, after in pairwise(person)]
+    pauses = [after - before for person in people.values() for (before, _), (after, _) in pairwise(person)]
     gap = _GAP * statistics.median(pauses) if pauses else 0.0
     figure = Figure(figsize=(10, 0.8 + 2.2 * len(shown)), layout="constrained")
     panels = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
     for number, panel in zip(shown, panels):
         person = people[number]
         for i, label in enumerate(labels):
-            times, values, last = [], [], None
-            for row in person:
-                if last is not None and row.time - last > gap:
-                    times.append(row.time)
+            times: list[float] = []
+            values: list[float] = []
+            for time, row in person:
+                if times and time - times[-1] > gap:
+                    times.append(time)
                     values.append(float("nan"))
-                times.append(row.time)
+                times.append(time)
                 values.append(100 * row.scores[label])
-                last = row.time
             style = ("-", "--", ":")[i // 10 % 3]  # matplotlib has ten colours
             panel.plot(
                 times, values, style, label=_legible(label), linewidth=1.4, marker="." if len(person) < 30 else ""

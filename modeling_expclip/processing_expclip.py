@@ -6,13 +6,19 @@ Travels inside every checkpoint. The resizing and scaling are the stock CLIPImag
 
 from __future__ import annotations
 
+import http.client
 import io
+import re
+import struct
 import urllib.request
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from transformers import AutoProcessor, BatchFeature, CLIPImageProcessorPil, ProcessorMixin
 
 from .configuration_expclip import ExpCLIPConfig
@@ -21,6 +27,20 @@ from .configuration_expclip import ExpCLIPConfig
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "TGA", "ICO")
 _DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _URL_TIMEOUT = 30  # seconds
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# What Pillow raises for damaged files, beside OSError.
+_DAMAGED = (
+    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, RuntimeError, SyntaxError, TypeError),
+    *(ValueError, struct.error, zlib.error),
+)
 
 
 def readable_formats() -> list[str]:
@@ -38,49 +58,102 @@ def open_image(image: str | Path | bytes | Image.Image) -> Image.Image:
     """Reads a file, a URL, a file's content or a PIL image as RGB, upright.
 
     Raises ValueError for a picture with more pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` (before decoding it) and OSError
-    (PIL.UnidentifiedImageError among them) for what is no image, is cut off or cannot be fetched.
+    (PIL.UnidentifiedImageError among them) for what is no image, is damaged, cut off or cannot be fetched.
     """
     if isinstance(image, Image.Image):
         return to_rgb(image)
     source = io.BytesIO(image) if isinstance(image, bytes) else image
+    if not isinstance(source, (str, Path)) and not hasattr(source, "read"):
+        raise ValueError(f"expected a path, a URL, a file's content or a PIL image, got {type(image).__name__}")
     if str(source).startswith(("http://", "https://")):
-        with urllib.request.urlopen(str(source), timeout=_URL_TIMEOUT) as answer:
-            source = io.BytesIO(answer.read())
+        source = io.BytesIO(_fetch(str(source)))
+    name = str(image) if isinstance(image, (str, Path)) else "the picture"
+    with _decoding(name):
+        opened = Image.open(source, formats=readable_formats())
+    with opened:
+        return to_rgb(opened, name)
+
+
+def _fetch(url: str) -> bytes:
     try:
-        with Image.open(source, formats=readable_formats()) as opened:
-            return to_rgb(opened)
+        with urllib.request.urlopen(url, timeout=_URL_TIMEOUT) as answer:
+            return answer.read()
+    except (
+        http.client.HTTPException,
+        OverflowError,
+    ) as error:  # impossible addresses, answers that break off: no OSErrors
+        raise OSError(f"{url} cannot be fetched: {type(error).__name__}: {error}") from None
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Whatever Pillow raises for a picture becomes OSError, or ValueError where it is too large."""
+    try:
+        yield
     except Image.DecompressionBombError as error:
-        raise ValueError(f"refused: {error}") from None
+        pixels = re.search(r"\d+", str(error))
+        count = f"{pixels[0]} pixels are" if pixels else "it has"
+        raise ValueError(f"refused: {count} more than {Image.MAX_IMAGE_PIXELS}; scale the picture down first") from None
     except UnidentifiedImageError:
-        if not isinstance(source, io.BytesIO):
-            raise
         # Pillow's own message names an object in memory, another one each time.
-        raise UnidentifiedImageError("the content is not an image of a known format, or cut off") from None
+        what = "the content is not an" if name == "the picture" else f"cannot identify image file {name!r}: not an"
+        raise UnidentifiedImageError(f"{what} image of a known format, or cut off") from None
+    except OSError as error:
+        if error.errno is not None:  # the system's, which names the file
+            raise
+        raise OSError(f"{name} is damaged or cut off: {error}") from None
+    except _DAMAGED as error:
+        raise OSError(f"{name} is damaged or cut off: {type(error).__name__}: {error}") from None
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image, name: str = "the picture") -> Image.Image:
     """Any mode of PIL image -> RGB, with its EXIF orientation applied, transparency on white, deep grey scaled to 8 bits.
 
-    Grey of more than 8 bits does not say how many it uses; 12 are assumed for values up to 4095, 16 above.
+    Grey of more than 8 bits does not say how many it uses; 12 are assumed for values up to 4095, 16 above. ``name`` is for errors,
+    which are those of ``open_image``.
     """
     width, height = image.size
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and width * height > limit:
         raise ValueError(f"refused: {width} x {height} is more than {limit} pixels; scale the picture down first")
-    image = ImageOps.exif_transpose(image)
-    if image.mode in _DEEP_GREY:  # PIL's own conversion would clip everything above 255 to white
-        values = np.asarray(image).astype(np.int64).clip(0, 65535)
-        brightest = values.max(initial=0)
-        shift = 8 if brightest > 4095 else 4 if brightest > 255 else 0
-        return Image.fromarray((values >> shift).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise ValueError("pictures with floating-point pixels have no agreed range; save it with 8 or 16 bits first")
-    if image.mode in ("La", "RGBa"):  # premultiplied; PIL converts them only to their ordinary twins
-        image = image.convert(image.mode.upper())
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    if not width or not height:
+        raise ValueError(f"refused: {width} x {height} pixels are no picture")
+    with _decoding(name):
+        image.load()
+        image = _upright(image)
+        if image.mode in _DEEP_GREY:  # PIL's own conversion would clip everything above 255 to white
+            values = np.asarray(image).astype(np.int64).clip(0, 65535)
+            brightest = values.max(initial=0)
+            shift = 8 if brightest > 4095 else 4 if brightest > 255 else 0
+            return Image.fromarray((values >> shift).astype(np.uint8)).convert("RGB")
+        if image.mode in ("La", "RGBa"):  # premultiplied; PIL converts them only to their ordinary twins
+            image = image.convert(image.mode.upper())
+        if image.mode != "F":
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            return image.convert("RGB")
+    raise ValueError("pictures with floating-point pixels have no agreed range; save it with 8 or 16 bits first")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """A copy with its EXIF orientation applied, and without EXIF, lest it be turned again."""
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except (OSError, *_DAMAGED):  # many programs write EXIF that cannot be read; the picture behind it is whole
+        turn = None
+    copy = image.copy() if turn is None else image.transpose(turn)
+    copy.info = {key: value for key, value in image.info.items() if key == "transparency"}
+    return copy
+
+
+def check_sides(image: Image.Image, image_processor) -> None:
+    """Raises ValueError for a picture so long and narrow that its short side, once resized, makes it enormous."""
+    edge = image_processor.size.get("shortest_edge") if image_processor.do_resize else None
+    limit, (short, long) = Image.MAX_IMAGE_PIXELS, sorted(image.size)
+    if edge and limit is not None and edge * edge * long > limit * short:
+        width, height = image.size
+        raise ValueError(f"refused: {width} x {height} is too long for its width; crop the picture first")
 
 
 def pil_twin(image_processor):
@@ -94,14 +167,15 @@ def pil_twin(image_processor):
 def scale_pixels(pixels: torch.Tensor, image_processor) -> torch.Tensor:
     """What an image processor leaves with ``do_rescale=False, do_normalize=False``, (B, 3, height, width) uint8, made the float32
     pixel values that it would have made."""
-    # A product with a float is float32 at once, without a copy in between.
-    values = pixels * image_processor.rescale_factor if image_processor.do_rescale else pixels.float()
+    values = pixels.to(torch.float32, copy=True)  # changed in place: half the time of making a tensor at each step
+    if image_processor.do_rescale:
+        values *= image_processor.rescale_factor
     if image_processor.do_normalize:
         mean, std = (
             torch.tensor(v, device=values.device).view(-1, 1, 1)
             for v in (image_processor.image_mean, image_processor.image_std)
         )
-        values = (values - mean) / std
+        values.sub_(mean).div_(std)
     return values
 
 

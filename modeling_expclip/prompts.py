@@ -6,6 +6,8 @@ label. The label sets and prompt sets are those of the Exp-CLIP paper (WACV 2025
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 _ORDER = (
@@ -107,6 +109,9 @@ _EXCEPTIONS: dict[str, dict[int, str]] = {
     "neutral": {7: "a good photo capturing someone's {noun} state."},
 }
 
+_SLOT = re.compile(r"\{([^{}]*)\}")
+_SLOTS = {"", "noun", "adjective"}
+
 
 def label_set(name: str) -> tuple[str, ...]:
     """The classes of one of the paper's benchmarks, in the paper's order."""
@@ -128,19 +133,49 @@ def canonical_label(label: str) -> str:
 
 
 def check_labels(labels: Iterable[str]) -> list[str]:
-    """Returns the labels as typed, or raises ValueError for an empty list, an empty label or a repeated one."""
+    """Returns the labels as typed, or raises ValueError for an empty list, an empty label or a repeated one.
+
+    Labels that differ in case or in spaces only are different labels.
+    """
     if isinstance(labels, str):
         raise ValueError(f"labels must be a list of strings, got the string {labels!r}; write [{labels!r}]")
+    if not isinstance(labels, Iterable):
+        raise ValueError(f"labels must be a list of strings, got {labels!r}")
     labels = list(labels)
     if not labels:
         raise ValueError("no labels given; pass at least one, such as ['happiness', 'sadness']")
     for label in labels:
         if not isinstance(label, str) or not label.strip():
             raise ValueError(f"a label must be a non-empty string, got {label!r}")
-    repeated = sorted({label for label in labels if labels.count(label) > 1})
+        _check_text("label", label)
+    repeated = sorted(label for label, count in Counter(labels).items() if count > 1)
     if repeated:
         raise ValueError(f"labels must differ from each other; given more than once: {', '.join(repeated)}")
     return labels
+
+
+def check_prompts(prompts: str | Sequence[str]) -> str | tuple[str, ...]:
+    """Returns a prompt set's name, or own templates as a tuple; raises ValueError for an unknown name or a template that is none."""
+    if isinstance(prompts, str):
+        if prompts not in PROMPT_SETS:
+            choices = ", ".join(PROMPT_SETS)
+            raise ValueError(f"unknown prompt set {prompts!r}; choose one of {choices}, or pass a list of templates")
+        return prompts
+    if not isinstance(prompts, Iterable):
+        raise ValueError(f"prompts must be the name of a prompt set or a list of templates, got {prompts!r}")
+    templates = tuple(prompts)
+    if not templates:
+        raise ValueError("no templates given; pass at least one, such as ['a photo of a {} face']")
+    for template in templates:
+        if not isinstance(template, str):
+            raise ValueError(f"a template must be a string such as 'a photo of a {{}} face', got {template!r}")
+        _check_text("template", template)
+        slots = _SLOT.findall(template)
+        if not slots or not {*slots} <= _SLOTS:
+            wrong = sorted(f"{{{slot}}}" for slot in {*slots} - _SLOTS)
+            problem = f"knows no {', '.join(wrong)}" if wrong else "has no place for the label"
+            raise ValueError(f"template {template!r} {problem}; write {{}}, {{noun}} or {{adjective}} in it")
+    return templates
 
 
 def build_prompts(labels: Iterable[str], prompts: str | Sequence[str] = "ensemble10") -> list[list[str]]:
@@ -150,15 +185,10 @@ def build_prompts(labels: Iterable[str], prompts: str | Sequence[str] = "ensembl
         labels: the paper's class names or any other words; a word outside the paper's list is its own noun and adjective.
         prompts: the name of a prompt set (``PROMPT_SETS``), or own templates holding ``{}``, ``{noun}`` or ``{adjective}``.
     """
+    prompts = check_prompts(prompts)
+    templates, exceptions = prompts, {}
     if isinstance(prompts, str):
-        if prompts not in PROMPT_SETS:
-            choices = ", ".join(PROMPT_SETS)
-            raise ValueError(f"unknown prompt set {prompts!r}; choose one of {choices}, or pass a list of templates")
         templates, exceptions = PROMPT_SETS[prompts], _EXCEPTIONS if prompts.startswith("ensemble") else {}
-    else:
-        templates, exceptions = tuple(prompts), {}
-        if not templates:
-            raise ValueError("no templates given; pass at least one, such as ['a photo of a {} face']")
     return [
         [_fill(exceptions.get(label, {}).get(i, template), label) for i, template in enumerate(templates)]
         for label in check_labels(labels)
@@ -166,12 +196,15 @@ def build_prompts(labels: Iterable[str], prompts: str | Sequence[str] = "ensembl
 
 
 def _fill(template: str, label: str) -> str:
-    adjective = _ADJECTIVES.get(label, label)
-    filled = template
-    for slot, word in (("{noun}", "\0n"), ("{adjective}", "\0a"), ("{}", "\0n")):
-        filled = filled.replace(slot, word)
-    if filled == template:
+    words = {"": label, "noun": label, "adjective": _ADJECTIVES.get(label, label)}
+    return _SLOT.sub(lambda slot: words[slot[1]], template)  # in one pass: a label's own braces are text
+
+
+def _check_text(kind: str, text: str) -> None:
+    """Raises ValueError for what a shell or a file in another encoding leaves behind: no tokenizer and no file takes it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
         raise ValueError(
-            f"template {template!r} has no place for the label; write {{}}, {{noun}} or {{adjective}} in it"
-        )
-    return filled.replace("\0n", label).replace("\0a", adjective)
+            f"{kind} {text!r} is not valid Unicode: it holds a lone surrogate; read or type it as UTF-8"
+        ) from None

@@ -20,10 +20,10 @@ from transformers.dynamic_module_utils import get_relative_import_files
 
 from . import golden
 from .backends import DESCRIPTION, TOWER, exported_backend
+from .card import PLACEHOLDER
 from .checkpoint import load_checkpoint, model_type_of
 
 CARD = "README.md"
-_PLACEHOLDER = "PATH_OR_HUB_ID"  # in the cards that convert, merge, export and training write
 _BELONGS = (".json", ".safetensors", ".py", ".md", ".txt", ".jinja")
 _BELONGS_BY_NAME = ("LICENSE", "NOTICE", "recipe.yaml", "log.csv", "training_curve.png")
 _TOWER_ENDINGS = (".xml", ".bin", ".onnx", ".data")
@@ -167,7 +167,7 @@ def _card(folder: Path, repo: str) -> bytes:
             raise ValueError(
                 f"{path}: {key} must be text or a list of texts, got {values!r} (YAML reads a bare no as false)"
             )
-    return text.replace(_PLACEHOLDER, repo).encode()
+    return text.replace(PLACEHOLDER, repo).encode()
 
 
 def _check_paths(files: dict[str, Path]) -> None:
@@ -217,7 +217,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    status = getattr(getattr(error, "response", None), "status_code", None)
+    status: Any = getattr(getattr(error, "response", None), "status_code", None)
     hints = {401: "log in first, with `hf auth login` or HF_TOKEN", 403: "your token may not write there"}
     return f"{hints.get(status, type(error).__name__)}: {_one_line(error)}"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,13 @@ class Embedded:
 
     faces: list[Face] | None = None
     embeds: torch.Tensor | None = None
-    scores: list[Any] | None = None
+    scores: list[Any] = field(default_factory=list)
     error: Exception | None = None
+
+    @property
+    def places(self) -> list[tuple[tuple[int, int, int, int] | None, float | None]]:
+        """The box and the detector's score of each face; of a picture that was taken for one, neither is known."""
+        return [(None, None)] if self.faces is None else [(face.box, face.score) for face in self.faces]
 
 
 def embed_stream(
@@ -77,17 +82,17 @@ def embed_stream(
         return key, Embedded(faces), pixels
 
     def embedded() -> Iterator[tuple[Any, Embedded]]:
-        pixels = [part for *_, part in waiting if part is not None]
-        if pixels:
-            pixels = torch.from_numpy(np.concatenate(pixels))
+        parts = [part for *_, part in waiting if part is not None]
+        if parts:
+            pixels = torch.from_numpy(np.concatenate(parts))
             batches = pixels.tensor_split(-(-len(pixels) // batch_size))
             embeds = torch.cat([tower(scale_pixels(batch, image_processor)).float().cpu() for batch in batches])
-            scores = None if score is None else score(embeds)
+            scores = [] if score is None else score(embeds)
         done = 0
         for key, result, part in waiting:
             if part is not None:
                 result.embeds = embeds[done : done + len(part)]
-                result.scores = None if scores is None else scores[done : done + len(part)]
+                result.scores = scores[done : done + len(part)]
                 done += len(part)
             yield key, result
         waiting.clear()

@@ -82,7 +82,7 @@ def _write_json(rows: Iterable[Row], labels: tuple[str, ...], path: Path, column
         before = "[\n"
         for row in rows:
             flat = _flat(row, labels)
-            entry = {name: flat[name] for name in ("path", "time", "face") if name in columns}
+            entry: dict[str, Any] = {name: flat[name] for name in ("path", "time", "face") if name in columns}
             entry |= {"box": row.box, "label": row.label, "scores": row.scores, "error": flat["error"]}
             file.write(before + json.dumps(entry, ensure_ascii=False, allow_nan=False))
             before = ",\n"
@@ -103,7 +103,7 @@ def _write_parquet(rows: Iterable[Row], labels: tuple[str, ...], path: Path, col
 
 
 def _printable(text: str) -> str:
-    """A file may be called anything; what would move the cursor or colour the terminal is shown as its escape."""
+    """A file or label may be called anything; what would move the cursor or colour the terminal is shown as its escape."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -125,17 +125,19 @@ class Summary:
         """The path (with the time and face where there are any), the label, and the probability of each label in percent."""
         names = [_name(row) for row in self.rows]
         width = min(48, max([len("path"), *map(len, names)]))
-        label_width = max([len("label"), *map(len, labels)])
-        widths = [max(len(label), 5) for label in labels]
-        titles = (f"{label:>{wide}}" for label, wide in zip(labels, widths))
+        shown = {label: _printable(label) for label in labels}
+        label_width = max([len("label"), *map(len, shown.values())])
+        widths = [max(len(label), 5) for label in shown.values()]
+        titles = (f"{label:>{wide}}" for label, wide in zip(shown.values(), widths))
         lines = ["  ".join([f"{'path':{width}}", f"{'label':{label_width}}", *titles])]
         for name, row in zip(names, self.rows):
             name = name if len(name) <= width else "..." + name[3 - width :]
             if row.error is not None:
                 lines.append(f"{name:{width}}  {_printable(_text(row.error))}")
                 continue
+            label = shown[str(row.label)]
             cells = [f"{100 * row.scores[label]:{wide}.1f}" for label, wide in zip(labels, widths)]
-            lines.append("  ".join([f"{name:{width}}", f"{row.label:{label_width}}", *cells]))
+            lines.append("  ".join([f"{name:{width}}", f"{label:{label_width}}", *cells]))
         if self.total > len(self.rows):
             lines.append(f"... and {self.total - len(self.rows)} more rows")
         return "\n".join(line.rstrip() for line in lines)

@@ -51,7 +51,8 @@ def timeline(
         yield from _clip(pipeline, video, asked, detector, clip, frames_fps, options)
         return
     frames = ((frame.time, frame.image) for frame in read_frames(video, fps, frames_fps))
-    tracker, seen, start = FaceTracker(), {}, 0.0
+    tracker, start = FaceTracker(), 0.0
+    seen: dict[int, list] = {}
     try:
         for time, picture in pipeline.embed(frames, detector, asked if window is None else None, **options):
             if picture.error is not None:
@@ -62,8 +63,8 @@ def timeline(
             if picture.embeds is None:
                 tracker(time, [])
                 continue
-            places = [(None, None)] if picture.faces is None else [(face.box, face.score) for face in picture.faces]
-            numbers = [0] if picture.faces is None else tracker(time, [box for box, _ in places])
+            places = picture.places
+            numbers = [0] if picture.faces is None else tracker(time, [face.box for face in picture.faces])
             if window is not None:
                 for number, place, embed in zip(numbers, places, picture.embeds):
                     seen.setdefault(number, []).append((place, embed))
@@ -101,7 +102,7 @@ def _clip(
 def _entry(
     time: float, number: int, box: Any, detection_score: float | None, scores: dict[str, float]
 ) -> dict[str, Any]:
-    label = max(scores, key=scores.get)
+    label = max(scores, key=scores.__getitem__)
     return {
         "time": time,
         "face": number,

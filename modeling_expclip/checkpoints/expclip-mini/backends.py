@@ -60,7 +60,7 @@ def silence_telemetry() -> None:
 
     Both do without the package that reports.
     """
-    sys.modules.setdefault("openvino_telemetry", None)
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None is how an import is forbidden
 
 
 def _description(source: str) -> dict[str, Any] | None:
@@ -72,8 +72,9 @@ def _description(source: str) -> dict[str, Any] | None:
         backend, precision, files = (description[key] for key in ("backend", "precision", "files"))
         needed = {"openvino": {f"{TOWER}.xml", f"{TOWER}.bin"}, "onnx": {f"{TOWER}.onnx"}}[backend]
         # A name with a folder in it could lead out of the checkpoint.
-        whole = needed <= {*files} and all(Path(name).name == name for name in files) and isinstance(precision, str)
-    except (ValueError, KeyError, TypeError):
+        whole = isinstance(files, dict) and needed <= {*files} and isinstance(precision, str)
+        whole = whole and all(Path(name).name == name for name in files)
+    except (ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:
         raise ValueError(f"{path} is damaged or of a newer version; export the checkpoint again with `expclip export`")

@@ -49,8 +49,8 @@ class ExpCLIPConfig(CLIPConfig):
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
-        if self.alignment_dim < 1:
-            raise ValueError(f"alignment_dim must be at least 1, got {self.alignment_dim}")
+        if not isinstance(self.alignment_dim, int) or self.alignment_dim < 1:
+            raise ValueError(f"alignment_dim must be at least 1, got {self.alignment_dim!r}")
         self.auto_map = dict(AUTO_MAP)
         self.custom_pipelines = {task: dict(entry) for task, entry in CUSTOM_PIPELINES.items()}
 

@@ -19,8 +19,8 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from .backends import exported_backend, load_image_tower
 from .configuration_expclip import ExpCLIPConfig  # noqa: F401
 from .faces import FaceDetector
-from .processing_expclip import open_image, pil_twin
-from .prompts import build_prompts, check_labels
+from .processing_expclip import check_sides, open_image, pil_twin
+from .prompts import build_prompts, check_labels, check_prompts
 from .prompts import label_set as labels_of
 from .stream import Embedded, embed_stream
 from .timeline import FPS, timeline
@@ -64,7 +64,7 @@ class FacialExpressionPipeline(Pipeline):
         self, *args, backend: str | None = None, precision: str = "fp32", compile: bool = False, **kwargs
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.image_processor = pil_twin(self.image_processor)
+        self.image_processor: Any = pil_twin(self.image_processor)
         self._prototypes: dict[tuple, torch.Tensor] = {}
         self._detector: FaceDetector | None = None
         source = self.model.name_or_path
@@ -120,8 +120,8 @@ class FacialExpressionPipeline(Pipeline):
 
         Raises what ``open_image`` raises for a picture that cannot be read, ValueError for a damaged video.
         """
-        given = {"candidate_labels": candidate_labels, "label_set": label_set, "prompts": prompts}
-        given = {name: value for name, value in given.items() if value is not None}
+        asked = {"candidate_labels": candidate_labels, "label_set": label_set, "prompts": prompts}
+        given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         if is_video(images):
             return list(self.timeline(images, faces=faces, **given, **kwargs))
         if not faces:
@@ -137,8 +137,8 @@ class FacialExpressionPipeline(Pipeline):
             if photo.error is not None:
                 raise photo.error
             yield [
-                {"box": face.box, "detection_score": face.score, "label": max(found, key=found.get), "scores": found}
-                for face, found in zip(photo.faces, photo.scores or [])
+                {"box": box, "detection_score": score, "label": max(found, key=found.__getitem__), "scores": found}
+                for (box, score), found in zip(photo.places, photo.scores)
             ]
 
     def embed(
@@ -191,13 +191,13 @@ class FacialExpressionPipeline(Pipeline):
         **options: Any,
     ) -> Iterator[dict[str, Any]]:
         """What is seen in a video, as it is seen: ``timeline`` with labels as for ``__call__``."""
-        given = {"candidate_labels": candidate_labels, "label_set": label_set, "prompts": prompts}
-        given = {name: value for name, value in given.items() if value is not None}
+        asked = {"candidate_labels": candidate_labels, "label_set": label_set, "prompts": prompts}
+        given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         forward = self._forward_params | self._sanitize_parameters(**given)[1]
         return timeline(self, video, forward, faces, fps, window, clip, frames_fps, **options)
 
     def _sanitize_parameters(self, candidate_labels=None, label_set=None, prompts=None):
-        names = {}
+        names: dict[str, Any] = {}
         if candidate_labels is not None and label_set is not None:
             raise ValueError("pass candidate_labels or label_set, not both")
         if candidate_labels is not None:
@@ -206,7 +206,7 @@ class FacialExpressionPipeline(Pipeline):
             names["labels"] = labels_of(label_set)
         forward = dict(names)
         if prompts is not None:
-            forward["prompts"] = prompts if isinstance(prompts, str) else tuple(prompts)
+            forward["prompts"] = check_prompts(prompts)
         return {}, forward, names
 
     def class_prototypes(self, labels: Sequence[str], prompts: str | Sequence[str] = _DEFAULT_PROMPTS) -> torch.Tensor:
@@ -215,7 +215,7 @@ class FacialExpressionPipeline(Pipeline):
         It is not normalised again: a product with it is then the mean of the prompts' logits, which is the paper's ensemble.
         """
         labels = tuple(check_labels(labels))
-        prompts = prompts if isinstance(prompts, str) else tuple(prompts)
+        prompts = check_prompts(prompts)
         # Parameters count their changes; a trained or reloaded model must not answer with prototypes of its past.
         key = (labels, prompts, sum(parameter._version for parameter in self.model.parameters()))
         if key not in self._prototypes:
@@ -238,7 +238,9 @@ class FacialExpressionPipeline(Pipeline):
         return embeds.unflatten(0, (len(labels), -1)).mean(1)  # (labels, D)
 
     def preprocess(self, image: Any) -> dict[str, torch.Tensor]:
-        return dict(self.image_processor(images=open_image(image), return_tensors="pt").to(self.dtype))
+        picture = open_image(image)
+        check_sides(picture, self.image_processor)
+        return dict(self.image_processor(images=picture, return_tensors="pt").to(self.dtype))
 
     def _forward(
         self,
@@ -252,7 +254,13 @@ class FacialExpressionPipeline(Pipeline):
         """(B, D) -> (B, labels)"""
         embeds = torch.nn.functional.normalize(embeds.float(), dim=-1)
         scale = self.model.logit_scale.detach().exp().float().to(embeds.device)
-        return scale * embeds @ self.class_prototypes(labels, prompts).to(embeds.device).T
+        logits = scale * embeds @ self.class_prototypes(labels, prompts).to(embeds.device).T
+        if not logits.isfinite().all():  # their probabilities would be NaN, and the first label the answer
+            raise ValueError(
+                f"{self.model.name_or_path or 'the model'} answers with numbers that are not finite: its weights or its preprocessing "
+                "are damaged; `expclip verify` says more"
+            )
+        return logits
 
     def postprocess(
         self, model_outputs: dict[str, torch.Tensor], labels: tuple[str, ...] = _DEFAULT_LABELS

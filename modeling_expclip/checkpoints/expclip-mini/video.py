@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from packaging.version import Version
 from PIL import Image
 
 from .processing_expclip import image_endings, open_image
@@ -100,6 +101,11 @@ def _folder(folder: Path, frames_fps: float | None) -> Iterator[tuple[float, Ima
         yield number / frames_fps, open_image(file)
 
 
+def forgiving_options(pyav: str) -> dict[str, str]:
+    """For ``av.open``: titles that are no UTF-8 are no reason to refuse a film. PyAV 19 forgives them without being asked."""
+    return {"metadata_errors": "replace"} if Version(pyav) < Version("19") else {}
+
+
 def _file(source: str):
     """Times and PyAV's frames of a file."""
     try:
@@ -109,7 +115,7 @@ def _file(source: str):
     if Path(source).is_file() and Path(source).stat().st_size == 0:
         raise ValueError(f"{source} is empty")
     try:
-        container = av.open(source, metadata_errors="replace")
+        container = av.open(source, **forgiving_options(av.__version__))
     except av.error.FFmpegError as error:
         if isinstance(error, OSError) and not isinstance(error, ValueError):
             raise
@@ -138,7 +144,9 @@ def _file(source: str):
                 yield last, frame
         if not count:
             raise ValueError(f"{source} holds no frame that can be read")
-        length = float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
+        length = (container.duration or 0) / 1e6
+        if stream.duration and stream.time_base:
+            length = float(stream.duration * stream.time_base)
         if last + float(1 / rate) < length - _MISSING_END:
             raise ValueError(f"{source} is cut off: {last:.1f} of {length:.1f} seconds could be read")
         if damaged:

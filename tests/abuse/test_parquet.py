@@ -1,0 +1,277 @@
+"""Parquet files, of faces and of the embedding cache, that are cut off, overwritten or hold something else."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import ClassLabel, Dataset, Features, Image, Value
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.abuse.commands import ask, refusal, write_recipe
+from tests.conftest import picture
+from tests.training.conftest import write_faces
+from training.cache import load_pairs
+from training.data import image_bytes, load_faces
+from training.embedding import embed
+from training.recipe import load_recipe
+
+few = settings(
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+# Where to write (as a share of the file), and what; or where to cut.
+damage = st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=12)) | st.tuples(st.floats(0, 0.999), st.none())
+
+
+def damaged(content: bytes, where: float, what: bytes | None) -> bytes:
+    place = int(where * len(content))
+    return content[:place] if what is None else content[:place] + what + content[place + len(what) :]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Nothing of this stays among the user's own data sets."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+
+
+def png() -> bytes:
+    content = io.BytesIO()
+    picture(0, (12, 10)).save(content, "PNG")
+    return content.getvalue()
+
+
+def test_damaged_faces_are_read_or_refused(tmp_path):
+    whole = write_faces(tmp_path / "whole.parquet", 6).read_bytes()
+    path = tmp_path / "damaged.parquet"
+
+    @given(damage)
+    @few
+    def check(given_damage):
+        path.write_bytes(damaged(whole, *given_damage))
+        try:
+            rows = list(load_faces([str(path)], labels="own", columns=["embedding"]))
+        except (ValueError, OSError) as error:
+            assert "damaged.parquet" in str(error)
+            return
+        assert len(rows) == 6  # never a part of them
+        assert [len(image_bytes(row)) > 0 for row in rows]
+
+    check()
+
+
+def test_a_damaged_stream_is_embedded_or_named(tmp_path, clip_folder):
+    whole = write_faces(tmp_path / "whole.parquet", 6).read_bytes()
+    path, recipe = tmp_path / "damaged.parquet", load_recipe(write_recipe(tmp_path / "r.yaml", clip_folder))
+
+    @given(damage)
+    @settings(few, max_examples=12)
+    def check(given_damage):
+        path.write_bytes(damaged(whole, *given_damage))
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+        try:
+            embed(recipe, [str(path)], tmp_path / "cache", 4, streaming=True)
+        except ValueError as error:
+            assert "damaged.parquet" in str(error) or "faces face-" in str(error) or "no face" in str(error)
+        else:
+            made = json.loads((tmp_path / "cache" / "manifest.json").read_text())["sets"].values()
+            assert all(0 < entry["rows"] <= 6 for entry in made)
+
+    check()
+
+
+def test_the_command_refuses_half_a_file_in_one_line(tmp_path, clip_folder):
+    faces = write_faces(tmp_path / "faces.parquet", 6)
+    faces.write_bytes(faces.read_bytes()[:-50])
+    recipe = write_recipe(tmp_path / "r.yaml", clip_folder)
+    for options in ((), ("--streaming",)):
+        line = refusal("embed", recipe, "--data", faces, "--output", tmp_path / f"cache{len(options)}", *options)
+        assert "faces.parquet cannot be read as Parquet" in line
+    line = refusal("benchmark", "--model", clip_folder, "--data", f"mine={faces}", "--output", tmp_path / "out")
+    assert "faces.parquet cannot be read as Parquet" in line
+
+
+IMAGES = [{"bytes": png(), "path": None}] * 3
+WRONG = {
+    "numbers for images": ({"image": [1, 2, 3]}, Features({"image": Value("int64")}), "column 'image' holds"),
+    "lists for images": ({"image": [[1], [2], [3]]}, None, "column 'image' holds"),
+    "records for images": ({"image": [{"a": 1}] * 3}, None, "column 'image' holds"),
+    "no image column": ({"picture": [1, 2, 3]}, None, "no column image"),
+    "no rows": ({"image": []}, Features({"image": Image()}), "cannot be read"),
+    "no images": ({"image": [None] * 3}, Features({"image": Image()}), "no face could be embedded"),
+    "paths to nowhere": ({"image": ["/nowhere/1.png", "\0", ""]}, None, "no face could be embedded"),
+    "ids twice": ({"image": IMAGES, "id": ["a", "b", "a"]}, None, "the id 'a' occurs twice"),
+    "ids missing": ({"image": IMAGES, "id": ["a", None, "b"]}, None, "row 1 has no id"),
+    "text for vectors": ({"image": IMAGES, "embedding": ["x", "y", "z"]}, None, "column 'embedding': expected a list of numbers"),
+    "empty vectors": ({"image": IMAGES, "embedding": [[], [], []]}, Features({"image": Image(), "embedding": datasets.List(Value("float32"))}),
+                      "expected a list of numbers"),
+    "vectors that are not finite": ({"image": IMAGES, "embedding": [[float("nan")] * 30] * 3}, None, "not finite"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_other_columns_are_named(tmp_path, clip_folder, name):
+    columns, features, message = WRONG[name]
+    count = len(next(iter(columns.values())))
+    if "embedding" not in columns:
+        columns = {**columns, "embedding": [[1.0] * 30] * count}
+        features = features and Features({**features, "embedding": datasets.List(Value("float32"))})
+    path = tmp_path / "faces.parquet"
+    Dataset.from_dict(columns, features=features).to_parquet(path)
+    recipe = write_recipe(tmp_path / "r.yaml", clip_folder)
+    assert message in refusal("embed", recipe, "--data", path, "--output", tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (pa.array([0.5, 1.0, 2.0]), "labels are .*, numbers without names"),
+        (pa.array([["a"], ["b"], ["c"]]), "labels are .*, numbers without names"),
+        (pa.array([True, False, True]), "labels are .*, numbers without names"),
+        (pa.array([None, None, None], pa.string()), "has no label"),
+    ],
+)
+def test_labels_of_another_type(tmp_path, clip_folder, column, message):
+    table = pa.table({"image": pa.array([png()] * 3), "label": column})
+    pq.write_table(table, tmp_path / "faces.parquet")
+    with pytest.raises(ValueError, match=message):
+        load_faces([str(tmp_path / "faces.parquet")], labels="own")
+    data = f"mine={tmp_path / 'faces.parquet'}"
+    assert "faces.parquet" in refusal("benchmark", "--model", clip_folder, "--data", data, "--output", tmp_path / "out")
+
+
+def test_a_label_beyond_its_classes(tmp_path):
+    """A Parquet file says what its numbers mean apart from the numbers, and need not be right."""
+    features = Features({"image": Image(), "label": ClassLabel(names=["happy", "sad"])})
+    Dataset.from_dict({"image": IMAGES, "label": [0, 1, 1]}, features=features).to_parquet(tmp_path / "faces.parquet")
+    table = pq.read_table(tmp_path / "faces.parquet")
+    table = table.set_column(table.schema.get_field_index("label"), "label", pa.array([0, 1, 5]))
+    pq.write_table(table, tmp_path / "faces.parquet")
+    with pytest.raises(ValueError, match=r"faces\.parquet.*5"):
+        load_faces([str(tmp_path / "faces.parquet")], labels="own")
+
+
+@pytest.fixture
+def cached(tmp_path, clip_folder):
+    """A recipe, its faces and their cache."""
+    data, cache = write_faces(tmp_path / "faces.parquet", 40, width=30), tmp_path / "cache"
+    recipe = write_recipe(tmp_path / "r.yaml", clip_folder)
+    embed(load_recipe(recipe), [str(data)], cache, 16)
+    return recipe, data, cache
+
+
+def test_a_damaged_cache_is_read_as_it_was_or_refused(tmp_path, cached):
+    recipe, _, cache = cached
+    wanted = load_recipe(recipe)
+    whole = load_pairs(cache, wanted.clip, wanted.teacher)
+    shards = sorted(cache.glob("*/part-*.parquet"))
+
+    @given(st.sampled_from(shards), damage)
+    @settings(few, max_examples=150)
+    def check(shard, given_damage):
+        content = shard.read_bytes()
+        shard.write_bytes(damaged(content, *given_damage))
+        try:
+            pairs = load_pairs(cache, wanted.clip, wanted.teacher)
+        except ValueError as error:
+            assert str(cache) in str(error)
+        else:
+            assert pairs.ids == whole.ids
+            assert np.array_equal(pairs.image, whole.image) and np.array_equal(pairs.teacher, whole.teacher)
+        finally:
+            shard.write_bytes(content)
+
+    check()
+
+
+def test_a_shard_of_other_columns(tmp_path, cached):
+    recipe, _, cache = cached
+    shard = sorted(cache.glob("teacher-*/part-*.parquet"))[1]
+    table = pq.read_table(shard)
+    for wrong in (
+        table.drop_columns(["embedding"]),
+        table.drop_columns(["id"]),
+        table.replace_schema_metadata({}),
+        table.set_column(1, "embedding", pa.array(["x"] * len(table))).replace_schema_metadata(table.schema.metadata),
+        table.set_column(1, "embedding", pa.array([[1.0]] * len(table))).replace_schema_metadata(table.schema.metadata),
+    ):
+        pq.write_table(wrong, shard)
+        line = refusal("train", recipe, "--embeddings", cache, "--output-dir", tmp_path / "run")
+        assert f"{shard} is damaged" in line and "remove it and run training.embed again" in line
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_what_the_advice_says_mends_the_cache(tmp_path, cached):
+    recipe, data, cache = cached
+    before = {path: path.read_bytes() for path in cache.rglob("*.parquet")}
+    shard = sorted(before)[0]
+    shard.write_bytes(shard.read_bytes()[:-9])
+    again = ("embed", recipe, "--data", data, "--output", cache, "--shard-size", 16)
+    assert f"{shard} is damaged" in refusal(*again)
+    shard.unlink()
+    assert ask(*again)[0] == 0
+    assert {path: path.read_bytes() for path in cache.rglob("*.parquet")} == before
+
+
+NOTES = ["", "\xff", "null", "[]", "{", '{"format": 1}', '{"format": 1, "data": {}, "sets": {"x": 1}}', '{"format": 1, "data": [], "sets": []}',
+         '{"recipe": 1, "origin": "x"}', "[" * 100000]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", NOTES, ids=lambda note: repr(note[:40]))
+def test_damaged_notes_of_a_cache_are_named(tmp_path, cached, content):
+    recipe, data, cache = cached
+    for note in ("manifest.json", next(cache.glob("clip-*")).name + "/set.json"):
+        kept = (cache / note).read_bytes()
+        (cache / note).write_bytes(content.encode("latin-1"))
+        embedding = refusal("embed", recipe, "--data", data, "--output", cache, "--shard-size", 16)
+        assert str(cache / note) in embedding
+        if note == "manifest.json":
+            assert str(cache / note) in refusal(
+                "train", recipe, "--embeddings", cache, "--output-dir", tmp_path / "run"
+            )
+        (cache / note).write_bytes(kept)
+
+
+def test_a_manifest_with_a_piece_missing(tmp_path, cached):
+    recipe, _, cache = cached
+    whole = json.loads((cache / "manifest.json").read_text())
+    for place in (("data", "shards"), ("data", "fingerprint"), ("sets", next(iter(whole["sets"])), "origin")):
+        wrong = json.loads(json.dumps(whole))
+        inner = wrong
+        for name in place[:-1]:
+            inner = inner[name]
+        del inner[place[-1]]
+        (cache / "manifest.json").write_text(json.dumps(wrong))
+        assert "manifest.json" in refusal("train", recipe, "--embeddings", cache, "--output-dir", tmp_path / "run")
+
+
+@pytest.mark.parametrize("content", ["", "\xff", "null", "{}", '{"request": {}, "rows": [{}], "groups": []}'])
+def test_a_damaged_note_of_a_finished_benchmark(tmp_path, clip_folder, content):
+    data = write_faces(tmp_path / "faces.parquet", 8)
+    command = ("benchmark", "--model", f"m={clip_folder}", "--data", f"mine={data}", "--prompts", "photo")
+    command = (*command, "--output", tmp_path / "out")
+    assert ask(*command)[0] == 0
+    table = (tmp_path / "out" / "m" / "mine" / "predictions.parquet").read_bytes()
+    note = tmp_path / "out" / "m" / "mine" / "rows.json"
+    note.write_bytes(content.encode("latin-1"))
+    assert f"{note}" in (line := refusal(*command)) and "remove it" in line
+    note.unlink()
+    assert ask(*command)[0] == 0
+    assert (tmp_path / "out" / "m" / "mine" / "predictions.parquet").read_bytes() == table
+
+
+@pytest.mark.parametrize("content", ["{", "\xff", "a: b: c", "", "null"])
+def test_a_damaged_recipe_of_a_run(tmp_path, cached, content):
+    recipe, _, cache = cached
+    command = ("train", recipe, "--embeddings", cache, "--output-dir", tmp_path / "run")
+    assert ask(*command)[0] == 0
+    shutil.rmtree(tmp_path / "run" / "runs")
+    (tmp_path / "run" / "config.json").unlink()
+    (tmp_path / "run" / "recipe.yaml").write_bytes(content.encode("latin-1"))
+    assert str(tmp_path / "run") in (line := refusal(*command)) and "choose another --output-dir" in line

@@ -1,0 +1,132 @@
+"""Two runs in one folder at the same time: the second is refused, or both end right; a killed run stops nobody."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.abuse.commands import ask, refusal, write_recipe
+from tests.abuse.test_full_disk import files
+from tests.training.conftest import write_faces
+from training.embedding import embed
+from training.lock import only_run
+from training.recipe import load_recipe
+
+NAMES = ("embed", "train", "benchmark")
+
+
+@pytest.fixture
+def commands(tmp_path, clip_folder):
+    """Each command up to its output."""
+    data = write_faces(tmp_path / "faces.parquet", 60, width=30)
+    recipe = write_recipe(tmp_path / "r.yaml", clip_folder, steps=40)
+    embed(load_recipe(recipe), [str(data)], tmp_path / "cache", 16)
+    return {
+        "embed": ("embed", recipe, "--data", data, "--shard-size", 8, "--output"),
+        "train": ("train", recipe, "--embeddings", tmp_path / "cache", "--output-dir"),
+        "benchmark": (
+            "benchmark",
+            "--model",
+            f"m={clip_folder}",
+            "--data",
+            f"mine={data}",
+            "--prompts",
+            "photo",
+            "--output",
+        ),
+    }
+
+
+def started(function, *arguments) -> multiprocessing.process.BaseProcess:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.training.preload"])
+    process = context.Process(target=function, args=arguments)
+    process.start()
+    return process
+
+
+def _command(command: tuple, spoken: Path) -> None:
+    code, said = ask(*command)
+    spoken.write_text(said)
+    sys.exit(code)
+
+
+def _hold(folder: Path, held: Path) -> None:
+    with only_run(folder):
+        held.touch()
+        time.sleep(600)
+
+
+def hold(folder: Path, held: Path) -> multiprocessing.process.BaseProcess:
+    """Another process that has ``folder``."""
+    process = started(_hold, folder, held)
+    for _ in range(600):
+        if held.exists():
+            return process
+        time.sleep(0.1)
+    raise AssertionError("the other process did not start")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_second_is_refused_until_the_first_is_gone(tmp_path, commands, name):
+    output = tmp_path / "out"
+    other = hold(output, tmp_path / "held")
+    try:
+        line = refusal(*commands[name], output)
+        assert f"another run is writing to {output}; wait for it or choose another folder" in line
+        assert [path.name for path in output.iterdir()] == [".lock-0"]
+    finally:
+        other.kill()
+        other.join()
+    assert (output / ".lock-0").exists()  # it was killed, and could not tidy up
+    assert ask(*commands[name], output)[0] == 0
+    assert not list(output.rglob(".*"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_started_together_do_not_mix(tmp_path, commands, name):
+    assert ask(*commands[name], tmp_path / "undisturbed")[0] == 0
+    notes = [tmp_path / "one", tmp_path / "other"]
+    runs = [started(_command, (*commands[name], tmp_path / "out"), note) for note in notes]
+    for run in runs:
+        run.join()
+    codes = sorted(run.exitcode for run in runs)
+    assert codes in ([0, 0], [0, 2]), [note.read_text() for note in notes]
+    if codes == [0, 2]:
+        assert any("another run is writing to" in note.read_text() for note in notes)
+    found, expected = files(tmp_path / "out"), files(tmp_path / "undisturbed")
+    assert found.keys() == expected.keys()
+    timed = {"m/mine/rows.json"}  # how long it took stands in it
+    assert {n: c for n, c in found.items() if n not in timed} == {n: c for n, c in expected.items() if n not in timed}
+
+
+def test_processes_of_one_run_work_in_one_folder(tmp_path, monkeypatch):
+    with only_run(tmp_path):
+        monkeypatch.setenv("RANK", "1")
+        with only_run(tmp_path), pytest.raises(BlockingIOError, match="another run"), only_run(tmp_path):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_its_holder_just_removed_is_not_taken_for_one(tmp_path, monkeypatch):
+    """Between opening the file and locking it, the first run may end and a third may begin with a new file."""
+    opened, real = [], os.open
+
+    def slow(path, *arguments):
+        file = real(path, *arguments)
+        if not opened:
+            os.unlink(path)
+        opened.append(file)
+        return file
+
+    monkeypatch.setattr("training.lock.os.open", slow)
+    with only_run(tmp_path):
+        assert len(opened) == 2
+        monkeypatch.undo()
+        with pytest.raises(BlockingIOError), only_run(tmp_path):
+            pass
