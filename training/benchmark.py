@@ -53,6 +53,7 @@ def main() -> None:
         raise ValueError(f"--batch-size is {arguments.batch_size}; it must be at least 1")
 
     from training.evaluation import Pair, evaluate
+    from training.lock import only_run
     from training.report import differences, write_report
 
     pairs = []
@@ -70,10 +71,11 @@ def main() -> None:
     }
     if twice:
         raise ValueError(f"{' on '.join(sorted(twice)[0])} is asked for twice; give models names with NAME=MODEL")
-    rows = evaluate(pairs, prompts, arguments.output, batch_size=arguments.batch_size, dtype=arguments.dtype)
-    if not rows:  # another process of torchrun writes
-        return
-    write_report(rows, arguments.output)
+    with only_run(arguments.output):
+        rows = evaluate(pairs, prompts, arguments.output, batch_size=arguments.batch_size, dtype=arguments.dtype)
+        if not rows:  # another process of torchrun writes
+            return
+        write_report(rows, arguments.output)
     for row in rows:
         print(
             f"{row['model']:24} {row['benchmark']:20} {row['fold']:5} {row['prompt_set']:12} UAR {row['uar']:6.2f}  WAR {row['war']:6.2f}  n {row['n']}"

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from training.files import whole_file, write_csv, write_json
+from training.files import read_json, whole_file, write_csv, write_json
 from training.recipe import ClipRecipe, TeacherRecipe
 
 FORMAT = 1
@@ -73,11 +73,19 @@ class VectorSet:
         content = {"recipe": recipe, "origin": origin}
         if not known.exists():
             write_json(known, content)
-        elif (found := json.loads(known.read_text())) != content:
+        elif (found := self.made_with()) != content:
             raise ValueError(
                 f"{self.folder} was made with {found['recipe'].get('model')} at {found['origin']}; "
                 f"what is here now is {origin}. Use another --output, or pin `revision` in the recipe"
             )
+
+    def made_with(self) -> dict[str, Any]:
+        """What ``begin`` recorded."""
+        remedy = f"remove {self.folder} and run training.embed again"
+        found = read_json(self.folder / "set.json", remedy)
+        if not _is_set(found):
+            raise ValueError(f"{self.folder / 'set.json'} does not say what the set was made with; {remedy}")
+        return found
 
     def has(self, index: int) -> bool:
         return self.path(index).is_file()
@@ -89,16 +97,22 @@ class VectorSet:
         return self._metadata(index)["items"]
 
     def skipped(self, index: int) -> list[tuple[str, str]]:
-        return [tuple(pair) for pair in json.loads(self._metadata(index)["skipped"])]
+        return [(name, reason) for name, reason in self._metadata(index)["skipped"]]
 
-    def _metadata(self, index: int) -> dict[str, str]:
+    def rows(self, index: int) -> int:
+        return self._metadata(index)["rows"]
+
+    def _metadata(self, index: int) -> dict[str, Any]:
         try:
-            metadata = pq.read_schema(self.path(index)).metadata
-            return {key.decode(): value.decode() for key, value in metadata.items()}
-        except (pa.ArrowInvalid, AttributeError) as error:
-            raise ValueError(
-                f"{self.path(index)} is damaged ({error}); remove it and run training.embed again"
-            ) from None
+            footer = pq.read_metadata(self.path(index))
+            found = {name: footer.metadata[name.encode()].decode() for name in ("digest", "items", "skipped")}
+            pairs = [(str(name), str(reason)) for name, reason in json.loads(found["skipped"])]
+            return {**found, "skipped": pairs, "rows": footer.num_rows}
+        except (ValueError, OSError, KeyError, TypeError) as error:
+            raise self._damaged(index, error) from None
+
+    def _damaged(self, index: int, error: object) -> ValueError:
+        return ValueError(f"{self.path(index)} is damaged ({error}); remove it and run training.embed again")
 
     def write(self, index: int, shard: Shard) -> None:
         width = shard.vectors.shape[1]
@@ -107,19 +121,19 @@ class VectorSet:
         schema = pa.schema([("id", pa.string()), ("embedding", pa.list_(pa.float32(), width))], metadata=metadata)
         table = pa.Table.from_arrays([pa.array(shard.ids, pa.string()), vectors], schema=schema)
         with whole_file(self.path(index)) as part:
-            pq.write_table(table, part)
+            pq.write_table(table, part, write_page_checksum=True)  # or a flipped bit would be one more vector
 
     def read(self, index: int) -> tuple[list[str], np.ndarray]:
         """Ids and vectors (N, H) of one shard."""
         try:
-            table = pq.read_table(self.path(index))
-        except (pa.ArrowInvalid, OSError) as error:
-            raise ValueError(
-                f"{self.path(index)} is damaged ({error}); remove it and run training.embed again"
-            ) from None
-        column = table.column("embedding").combine_chunks()
-        vectors = column.flatten().to_numpy().reshape(len(table), column.type.list_size)
-        return table.column("id").to_pylist(), vectors
+            table = pq.read_table(self.path(index), page_checksum_verification=True)
+            ids, column = table.column("id").to_pylist(), table.column("embedding").combine_chunks()
+            vectors = column.flatten().to_numpy().reshape(len(table), column.type.list_size)
+        except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:  # pyarrow's, or other columns
+            raise self._damaged(index, error) from None
+        if vectors.dtype != np.float32 or None in ids:
+            raise self._damaged(index, f"{vectors.dtype} vectors of {len(ids)} faces")
+        return ids, vectors
 
 
 def begin(cache: Path, data: dict[str, Any]) -> None:
@@ -149,12 +163,24 @@ def begin(cache: Path, data: dict[str, Any]) -> None:
 
 
 def _manifest(cache: Path) -> dict[str, Any]:
-    manifest = json.loads((cache / MANIFEST).read_text())
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    manifest = read_json(cache / MANIFEST, "embed into another folder")
+    whole = isinstance(manifest, dict) and manifest.get("format") == FORMAT and isinstance(manifest.get("data"), dict)
+    sets = manifest.get("sets") if whole else None
+    whole = isinstance(sets, dict) and all(
+        _is_set(each) and isinstance(each.get("rows"), int) for each in sets.values()
+    )
+    if not whole or (sets and not {"shards", "fingerprint"} <= {*manifest["data"]}):
         raise ValueError(
             f"{cache / MANIFEST} is not the manifest of an embedding cache of format {FORMAT}; choose another folder"
         )
     return manifest
+
+
+def _is_set(content: Any) -> bool:
+    """Whether ``content`` says what a set was made with."""
+    return (
+        isinstance(content, dict) and isinstance(content.get("recipe"), dict) and isinstance(content.get("origin"), str)
+    )
 
 
 def sets_in(cache: Path) -> list[VectorSet]:
@@ -179,8 +205,8 @@ def _complete(cache: Path, shards: int) -> dict[str, Any]:
     for each in sets_in(cache):
         folder = each.folder
         if all(each.has(index) for index in range(shards)):
-            rows = sum(pq.read_metadata(each.path(index)).num_rows for index in range(shards))
-            manifest["sets"][folder.name] = {**json.loads((folder / "set.json").read_text()), "rows": rows}
+            rows = sum(each.rows(index) for index in range(shards))
+            manifest["sets"][folder.name] = {**each.made_with(), "rows": rows}
             skipped.update(pair for index in range(shards) for pair in each.skipped(index))
             for left in folder.glob(".*.part"):  # of killed runs
                 left.unlink(missing_ok=True)

@@ -82,6 +82,16 @@ def face_of(record: dict[str, Any], content: bytes, faces: FacesRecipe) -> PIL.I
     return read_image(content, record["box"], faces.margin)
 
 
+def readable_face(record: dict[str, Any], faces: FacesRecipe) -> PIL.Image:
+    """``face_of`` a row that may not be passed over. Raises OSError naming it where its image cannot be read."""
+    try:
+        return face_of(record, image_bytes(record), faces)
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise many kinds on damaged files
+        raise OSError(f"the face {record['id']} cannot be read: {type(error).__name__}: {error}") from None
+
+
 def read_image(content: bytes, box: Sequence[float] | None = None, margin: float = 0.0) -> PIL.Image:
     """Decodes a face as RGB, upright, and crops it to ``box`` (x0, y0, x1, y1 in pixels) widened by ``margin`` of its sides.
 
@@ -142,7 +152,7 @@ def _load(source: str, prefix: str, labels: Labels, columns: tuple[str, ...], fr
     entries = find_entries(folder, layout or ("list" if folder.is_file() else "folders"))
     if columns:
         raise ValueError(f"{path}: the columns {', '.join(columns)} are asked for; put images and columns into Parquet")
-    return _from_entries(entries, prefix, labels, frames)
+    return _from_entries(entries, path, prefix, labels, frames)
 
 
 def _read_parquet(files: list[Path], streaming: bool) -> Faces:
@@ -153,16 +163,26 @@ def _read_parquet(files: list[Path], streaming: bool) -> Faces:
         return datasets.load_dataset(
             "parquet", data_files=[str(file) for file in files], split="train", streaming=streaming
         )
-    except (datasets.exceptions.DatasetGenerationError, ValueError) as error:  # damaged, or without rows
+    # Damaged, without rows, or with notes on its columns that datasets takes for its own.
+    except (
+        datasets.exceptions.DatasetGenerationError,
+        ValueError,
+        OSError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:
+        if getattr(error, "errno", None) is not None:  # the disk's, not the file's
+            raise
         raise ValueError(
             f"{', '.join(map(str, files))} cannot be read as Parquet: {error.__cause__ or error}"
         ) from None
 
 
-def _from_entries(entries: list[Entry], prefix: str, labels: Labels, frames: int) -> Dataset:
+def _from_entries(entries: list[Entry], source: str, prefix: str, labels: Labels, frames: int) -> Dataset:
     rows: dict[str, list] = {name: [] for name in SCHEMA}
     for entry in entries:
-        label = _known(entry.label, entry.id, labels)
+        label = _known(entry.label, f"{source}: {entry.id}", labels)
         chosen = sample_frames(len(entry.frames), frames)
         for i in chosen:
             rows["id"].append(prefix + (entry.id if len(entry.frames) == 1 else f"{entry.id}/{entry.frames[i].name}"))
@@ -182,6 +202,8 @@ def _table(table: Faces, source: str, prefix: str, labels: Labels, columns: tupl
     if image is None or missing:
         lacking = ", ".join(missing if image is not None else ["image", *missing])
         raise ValueError(f"{source} has no column {lacking}; its columns are {', '.join(features)}")
+    if not _holds_images(features[image]):
+        raise ValueError(f"{source}: column {image!r} holds {features[image]}; expected images, encoded or as paths")
     kept = dict.fromkeys(
         [image, *columns, *(["id"] if "id" in features else []), *(["label"] if labels != "none" else [])]
     )
@@ -195,7 +217,8 @@ def _table(table: Faces, source: str, prefix: str, labels: Labels, columns: tupl
         number = record.get("id", f"{stem}-{row:08d}")
         if number is None:
             raise ValueError(f"{source}: row {row} has no id; give every face one, or leave the column out")
-        return {"id": f"{prefix}{number}", "label": _known(_word(record.get("label"), names), number, labels)}
+        where = f"{source}: {number}"
+        return {"id": f"{prefix}{number}", "label": _known(_word(record.get("label"), names, where), where, labels)}
 
     if isinstance(table, IterableDataset):
         return table.map(own, with_indices=True)
@@ -211,6 +234,12 @@ def _table(table: Faces, source: str, prefix: str, labels: Labels, columns: tupl
     return table.add_column("label", [row["label"] for row in rows], feature=Value("string"))
 
 
+def _holds_images(feature: Any) -> bool:
+    if isinstance(feature, dict):  # as datasets stores an image, without saying so
+        return set(feature) == {"bytes", "path"}
+    return isinstance(feature, Image) or getattr(feature, "dtype", "").removeprefix("large_") in ("string", "binary")
+
+
 def _label_names(feature: Any, source: str) -> list[str] | None:
     if isinstance(feature, ClassLabel):
         return feature.names
@@ -219,8 +248,12 @@ def _label_names(feature: Any, source: str) -> list[str] | None:
     raise ValueError(f"{source}: labels are {feature}, numbers without names; store them as ClassLabel or as strings")
 
 
-def _word(label: int | str | None, names: list[str] | None) -> str | None:
-    return names[label] if names is not None and label is not None and label >= 0 else label
+def _word(label: int | str | None, names: list[str] | None, where: str) -> str | None:
+    if names is None or label is None or label < 0:
+        return label
+    if label >= len(names):
+        raise ValueError(f"{where}: label {label} is beyond the {len(names)} classes {', '.join(names)}")
+    return names[label]
 
 
 def _known(label: str | None, where: str, labels: Labels) -> str | None:

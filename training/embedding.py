@@ -23,7 +23,8 @@ from tqdm import tqdm
 from training import cache
 from training.cache import Shard, VectorSet
 from training.clip import FrozenClip
-from training.data import Faces, face_columns, face_of, image_bytes, load_faces
+from training.data import face_columns, face_of, image_bytes, load_faces
+from training.lock import only_run
 from training.processes import local_device, rank, world_size
 from training.recipe import FacesRecipe, Recipe
 from training.sources import origin_of
@@ -50,7 +51,17 @@ class _Progress:
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
 
-def shards_of(faces: Faces, size: int, rank: int, world: int) -> Iterator[tuple[int, Iterable[dict[str, Any]] | None]]:
+def _named(rows: Iterable[dict[str, Any]], sources: list[str]) -> Iterator[dict[str, Any]]:
+    """Rows of a stream, which is read, and may turn out to be damaged, as it goes."""
+    try:
+        yield from rows
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{', '.join(sources)} cannot be read: {error}") from None
+
+
+def shards_of(
+    faces: Dataset | Iterable[dict[str, Any]], size: int, rank: int, world: int
+) -> Iterator[tuple[int, Iterable[dict[str, Any]] | None]]:
     """All shards as (index, rows); rows is None for those of other processes, which take every ``world``-th shard."""
     if isinstance(faces, Dataset):
         for index in range(-(-len(faces) // size)):
@@ -79,7 +90,7 @@ def embed_shard(
     def read(record: dict[str, Any]) -> tuple[bytes | None, Any]:
         try:
             content = image_bytes(record)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a path that no file can have
             return None, error
         if not todo:
             return content, None
@@ -175,11 +186,17 @@ def _lookahead(
 def embed(recipe: Recipe, sources: list[str], output: Path, shard_size: int, *, streaming: bool = False) -> None:
     """Fills the cache at ``output``, or what it lacks. ``RANK`` and ``WORLD_SIZE`` (torchrun) share the shards out.
 
-    Raises ValueError when the cache is for other faces or models, or when no face could be read.
+    Raises ValueError when the cache is for other faces or models, or when no face could be read; OSError where it cannot be written to,
+    or another run writes there.
     """
     if shard_size < 1:
         raise ValueError(f"--shard-size is {shard_size}; it must be at least 1")
     check(recipe.teacher)
+    with only_run(output):
+        _fill(recipe, sources, output, shard_size, streaming)
+
+
+def _fill(recipe: Recipe, sources: list[str], output: Path, shard_size: int, streaming: bool) -> None:
     column = recipe.teacher.input_column
     columns = {column, *face_columns(recipe.faces)} - {"image"}
     faces = load_faces(sources, columns=sorted(columns), frames=recipe.faces.frames, streaming=streaming)
@@ -201,9 +218,10 @@ def embed(recipe: Recipe, sources: list[str], output: Path, shard_size: int, *, 
         vectors.begin(cache.set_recipe(recipe.teacher, instruction), origin)
         jobs.append(Job(vectors, column, lambda items, told=instruction: teacher()(items, told)))
 
+    rows_of = faces if total is not None else _named(faces, sources)
     shards = 0
     with tqdm(total=total and -(-total // world_size()), desc="embed", unit=" faces", disable=rank() > 0) as bar:
-        for index, rows in shards_of(faces, shard_size, rank(), world_size()):
+        for index, rows in shards_of(rows_of, shard_size, rank(), world_size()):
             shards = index + 1
             if rows is not None:
                 embed_shard(index, rows, jobs, recipe.faces, bar.update)

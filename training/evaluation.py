@@ -9,7 +9,6 @@ A pair of model and benchmark that is done is not run again. Under torchrun each
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from tqdm import tqdm
 from training import metrics
 from training.baselines import ZeroShotModel, load_zero_shot_model
 from training.bootstrap import intervals
-from training.files import whole_file, write_csv, write_json
+from training.files import read_json, whole_file, write_csv, write_json
 from training.plots import confusion_matrix
 from training.processes import rank, world_size
 from training.samples import BENCHMARKS, Samples, load_samples
@@ -84,7 +83,7 @@ def evaluate(
         _run(pair, folds, model, prompts, output, batch_size, dtype)
     if rank():
         return []
-    done = [json.loads((pair.folder(output) / _DONE).read_text()) for pair in pairs]
+    done = [_done(pair.folder(output)) for pair in pairs]
     rows, groups = ([row for each in done for row in each[name]] for name in ("rows", "groups"))
     write_csv(output / "results.csv", map(_rounded, rows), COLUMNS)
     if groups:
@@ -93,16 +92,26 @@ def evaluate(
 
 
 def _is_done(pair: Pair, output: Path, prompts: Sequence[str], dtype: str) -> bool:
-    done = pair.folder(output) / _DONE
-    if not done.exists():
+    folder = pair.folder(output)
+    if not (folder / _DONE).exists():
         return False
-    found, asked = json.loads(done.read_text())["request"], pair.request(prompts, dtype)
+    found, asked = _done(folder)["request"], pair.request(prompts, dtype)
     if found != asked:
         changed = ", ".join(name for name in asked if found.get(name) != asked[name])
-        raise ValueError(
-            f"{done.parent} was made with another {changed}; choose another --output, or remove that folder"
-        )
+        raise ValueError(f"{folder} was made with another {changed}; choose another --output, or remove that folder")
     return True
+
+
+def _done(folder: Path) -> dict[str, Any]:
+    """What a finished pair came to. Raises ValueError for a file that this did not write."""
+    remedy = "remove it, and this pair is run again"
+    found = read_json(folder / _DONE, remedy)
+    kinds = {"request": dict, "rows": list, "groups": list}
+    if not isinstance(found, dict) or not all(isinstance(found.get(name), kind) for name, kind in kinds.items()):
+        raise ValueError(f"{folder / _DONE} does not hold {', '.join(kinds)}; {remedy}")
+    if not all(isinstance(row, dict) and {*row} == {*COLUMNS} for row in found["rows"]):
+        raise ValueError(f"{folder / _DONE} holds rows of other columns than results.csv; {remedy}")
+    return found
 
 
 def _run(
@@ -160,9 +169,8 @@ def _run(
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / "predictions.parquet") as part:
         pq.write_table(pa.concat_tables(tables), part)
-    confusion_matrix(
-        matrix, classes, f"{pair.name} on {pair.benchmark}, {prompts[-1]}", folder / f"confusion-{prompts[-1]}.png"
-    )
+    with whole_file(folder / f"confusion-{prompts[-1]}.png") as part:
+        confusion_matrix(matrix, classes, f"{pair.name} on {pair.benchmark}, {prompts[-1]}", part)
     write_json(
         folder / _DONE,
         {"request": pair.request(prompts, dtype), "classes": classes, "rows": rows, "groups": groups},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import uuid
@@ -11,6 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}  # what a disk says, and not a network
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
@@ -18,10 +23,28 @@ def whole_file(path: Path) -> Iterator[Path]:
     # Not the process's id, which processes on other machines that share the folder may have too.
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
-        yield part
-        os.replace(part, path)
+        with written_to(path):
+            yield part
+            os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_to(path: Path) -> Iterator[None]:
+    """Says of a write that failed where it was: the system names no file when a disk is full, and safetensors raises no OSError."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise _not_written(path, str(error)) from None
+    except OSError as error:
+        if error.errno not in _DISK or error.filename is not None:
+            raise
+        raise _not_written(path, error.strerror) from None
+
+
+def _not_written(path: Path, reason: str) -> OSError:
+    return OSError(f"{path} cannot be written ({reason}); once that is mended, the same command continues")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -31,6 +54,14 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def read_json(path: Path, remedy: str) -> Any:
+    """What ``write_json`` wrote. Raises ValueError naming the file, and ``remedy``, where it holds something else."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}); {remedy}") from None
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:

@@ -6,7 +6,9 @@ number turned into a word; ``data.py`` makes a ``datasets`` table of them.
 
 from __future__ import annotations
 
+import codecs
 import csv
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -89,8 +91,8 @@ def _numbered(root: Path, names: tuple[str | None, ...]) -> Iterator[Entry]:
 
 def _class_of(number: str | None, names: tuple[str | None, ...]) -> str | None:
     """The class of a number. An unknown number stays as it is: who reads labels will name it, who does not is not stopped by it."""
-    name = names[int(number)] if number is not None and number.isdecimal() and int(number) < len(names) else None
-    return name or number
+    known = {str(place): name for place, name in enumerate(names)}
+    return known.get(number.lstrip("0") or "0" if number else "") or number
 
 
 def _rafdb(root: Path, part: str = "") -> Iterator[Entry]:
@@ -104,10 +106,10 @@ def _rafdb(root: Path, part: str = "") -> Iterator[Entry]:
         raise ValueError(
             f"{table} lists training and test faces together; choose rafdb-train={root} or rafdb-test={root}"
         )
-    for line in table.read_text(encoding="utf-8").splitlines():
-        if not line.strip():
-            continue
-        name, number = line.split()
+    for where, line in _lines(table):
+        name, number, *more = [*line.split(), "", ""]
+        if not number or any(more) or not name.startswith(("train", "test")):
+            raise ValueError(f"{where}: expected `train_00001.jpg 5` or `test_0001.jpg 5`, got {line!r:.80}")
         image = root / "Image" / "aligned" / f"{Path(name).stem}_aligned.jpg"
         if name.startswith(part):
             yield Entry(image.relative_to(root).as_posix(), (image,), _class_of(number, RAFDB))
@@ -120,7 +122,12 @@ def _affectnet(root: Path) -> Iterator[Entry]:
         return
     for image in _images(root / "images"):
         annotation = root / "annotations" / f"{image.stem}_exp.npy"
-        number = str(np.load(annotation, allow_pickle=False).item())
+        try:
+            number = str(np.load(annotation, allow_pickle=False).item())
+        except OSError:
+            raise
+        except Exception as error:  # numpy raises many kinds on damaged files
+            raise ValueError(f"{annotation}: expected the number of a class, {type(error).__name__}: {error}") from None
         yield Entry(image.relative_to(root).as_posix(), (image,), _class_of(number, AFFECTNET))
 
 
@@ -136,16 +143,25 @@ def _ferplus(root: Path) -> Iterator[Entry]:
     if not tables:
         yield from _folders(root)
     for table in tables:
-        with table.open(newline="", encoding="utf-8") as file:
-            for row in csv.reader(file):
-                try:
-                    votes = [float(vote) for vote in row[-len(FERPLUS_VOTES) :]]
-                except ValueError:
-                    raise ValueError(f"{table}: expected an image, its box and ten votes a line, got {row}") from None
-                label = FERPLUS_VOTES[votes.index(max(votes))]
-                if label is not None:
-                    image = table.parent / row[0]
-                    yield Entry(image.relative_to(root).as_posix(), (image,), label)
+        for where, line in _lines(table):
+            name, votes = _votes(line, where)
+            label = FERPLUS_VOTES[votes.index(max(votes))]
+            if label is not None:
+                image = table.parent / name
+                yield Entry(image.relative_to(root).as_posix(), (image,), label)
+
+
+def _votes(line: str, where: str) -> tuple[str, list[float]]:
+    """The image and the ten votes of a line of ``label.csv``."""
+    try:
+        name, _, *votes = next(csv.reader([line]))
+        numbers = [float(vote) for vote in votes]
+    except (ValueError, csv.Error):
+        name, numbers = "", []
+    right = len(numbers) == len(FERPLUS_VOTES) and 0 < sum(numbers) < math.inf and min(numbers) >= 0
+    if not right or not name or Path(name).is_absolute():
+        raise ValueError(f"{where}: expected an image, its box and ten votes, got {line!r:.80}")
+    return name, numbers
 
 
 def _clips(root: Path) -> Iterator[Entry]:
@@ -159,20 +175,40 @@ def _clips(root: Path) -> Iterator[Entry]:
 
 
 def _annotation_list(path: Path) -> Iterator[Entry]:
-    """The paper's lists, ``path num_frames label`` a line: a folder of frames (or an image) below the list's own folder,
-    and an index into the paper's classes."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
+    """The paper's lists, ``path num_frames label`` a line: a folder of frames (or an image), from the list's own folder, and an index
+    into the paper's classes."""
+    seen: dict[str, str] = {}
+    for where, line in _lines(path):
         fields = line.rsplit(maxsplit=2)
-        if len(fields) != 3 or not fields[1].isdecimal():
-            raise ValueError(f"{where}: expected `path num_frames label`, got {line!r}")
+        if len(fields) != 3 or not re.fullmatch("[0-9]{1,9}", fields[1]):
+            raise ValueError(f"{where}: expected `path num_frames label`, got {line!r:.80}")
+        if fields[0] in seen:
+            raise ValueError(f"{where}: {fields[0]} stands in {seen[fields[0]]} already")
+        seen[fields[0]] = where
         clip = path.parent / fields[0]
-        frames = _images(clip) if clip.is_dir() else [clip]
+        try:
+            frames = _images(clip) if clip.is_dir() else [clip]
+        except OSError as error:  # a name that no file can have
+            raise ValueError(f"{where}: {error.strerror}: {fields[0]:.80}") from None
         if len(frames) != int(fields[1]):
             raise ValueError(f"{where}: the list says {fields[1]} frames, {clip} has {len(frames)}")
         yield Entry(fields[0], tuple(frames), _class_of(fields[2], LABEL_SETS["mafw"]))
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines of a text that are not blank, and where they stand. Raises ValueError for bytes that are no text."""
+    for number, line in enumerate(path.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines(), 1):
+        where = f"{path}, line {number}"
+        try:
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{where} is not UTF-8 ({error.reason} at its byte {error.start + 1}); save it as UTF-8"
+            ) from None
+        if "\0" in text:
+            raise ValueError(f"{where} holds a zero byte: this is no text file in UTF-8")
+        if text.strip():
+            yield where, text
 
 
 LAYOUTS: dict[str, Callable[[Path], Iterator[Entry]]] = {

@@ -7,8 +7,10 @@ error here and not a default somewhere else.
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 import types
 import typing
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +19,10 @@ from typing import Any, Literal
 import yaml
 
 Preprocessing = Literal["paper", "own"]
+
+_MOST = 2**53  # of whole numbers: more cannot be counted in a float, as the Trainer does
+_SHORT = reprlib.Repr()  # a value in a message stays short, whatever stands in the file
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 60, 60
 
 
 @dataclass(frozen=True)
@@ -123,18 +129,52 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
             f"no recipe {path}; the ones that come with the code are in {Path(__file__).parent / 'recipes'}"
         )
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        pairs = [(*override.partition("=")[:2], yaml.safe_load(override.partition("=")[2])) for override in overrides]
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} or an override is not YAML: {error}") from None
+        content = _read_yaml(path.read_text(encoding="utf-8-sig"))
+        pairs = [(*override.partition("=")[:2], _read_yaml(override.partition("=")[2])) for override in overrides]
+    except _NO_YAML as error:
+        raise ValueError(f"{path} or an override is not YAML: {' '.join(str(error).split())}") from None
     for key, equals, value in pairs:
         section, dot, name = key.partition(".")
-        if not equals or not dot or not isinstance(content, dict) or not isinstance(content.get(section, {}), dict):
+        if not isinstance(content, dict):
+            break  # and is refused as a whole
+        if not equals or not dot or not isinstance(content.get(section, {}), dict):
             raise ValueError(f"--override {key}{equals}: expected section.key=value, such as training.seed=1")
         content[section] = {**content.get(section, {}), name: value}
     recipe = _checked(Recipe, content, str(path))
     _check(recipe, path)
     return recipe
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without aliases, with which a short file becomes gigabytes, and without repeated keys, of which one would be passed over."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(
+                None, None, f"the alias *{event.anchor} is not for recipes; write the value out", event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        names = Counter(key.value for key, _ in pairs if isinstance(key, yaml.ScalarNode))
+        for name, count in names.items():
+            if count > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {name!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+# PyYAML lets the errors of its own scalars through: of "!!bool x" a KeyError, of "2001-99-99" a ValueError, and so on.
+_NO_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
+
+
+def _read_yaml(text: str) -> Any:
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def _check(recipe: Recipe, path: Path) -> None:
@@ -160,11 +200,13 @@ def _check(recipe: Recipe, path: Path) -> None:
         "training.keep": (training.keep, 0),
     }
     for name, (value, bound) in least.items():
-        if value is not None and not bound <= value < float("inf"):
-            raise ValueError(f"{path}: {name} is {value}; it must be at least {bound}")
+        if value is not None and not bound <= value < (_MOST if isinstance(value, int) else float("inf")):
+            raise ValueError(f"{path}: {name} is {_shown(value)}; it must be at least {bound}, and finite")
     for name, value, bound in (("momentum", training.momentum, 1), ("seed", training.seed, 2**32)):
         if value >= bound:
             raise ValueError(f"{path}: training.{name} is {value}; it must be below {bound}")
+    if abs(recipe.teacher.layer) >= _MOST:
+        raise ValueError(f"{path}: teacher.layer is {_shown(recipe.teacher.layer)}; no model has as many layers")
     if training.save_steps % training.log_steps:
         raise ValueError(
             f"{path}: training.save_steps ({training.save_steps}) must be a multiple of log_steps ({training.log_steps}), "
@@ -179,12 +221,20 @@ def _check(recipe: Recipe, path: Path) -> None:
         raise ValueError(f"{path}: teacher.instruction is an empty list")
 
 
+def _shown(value: Any) -> str:
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # Python refuses to write out whole numbers of many thousand digits
+        return f"a {type(value).__name__} too long to show"
+
+
 def _checked(kind: type, content: Any, where: str) -> Any:
     """Builds the dataclass ``kind`` from a mapping, refusing unknown and missing keys and values of another type."""
     if not isinstance(content, dict):
-        raise ValueError(f"{where}: expected a mapping, got {content!r}")
+        raise ValueError(f"{where}: expected a mapping, got {_shown(content)}")
     types_of = typing.get_type_hints(kind)
-    unknown = sorted(map(str, set(content) - set(types_of)))
+    strangers = set(content) - set(types_of)
+    unknown = sorted(name if isinstance(name, str) and name.isprintable() else _shown(name) for name in strangers)
     if unknown:
         raise ValueError(f"{where}: unknown key {', '.join(unknown)}; known are {', '.join(types_of)}")
     missing = [
@@ -212,7 +262,10 @@ def _typed(expected: Any, value: Any, where: str) -> Any:
             if value in typing.get_args(option):
                 return value
         elif option is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
+            try:
+                return float(value)
+            except OverflowError:
+                continue  # a whole number beyond all floats
         elif typing.get_origin(option) is list:
             if isinstance(value, list) and all(isinstance(item, str) for item in value):
                 return value
@@ -227,4 +280,4 @@ def _typed(expected: Any, value: Any, where: str) -> Any:
         for option in options
     ]
     hint = " (YAML reads 1e-3 as text; write 1.0e-3)" if float in options and isinstance(value, str) else ""
-    raise ValueError(f"{where} is {value!r}; expected {' | '.join(names)}{hint}")
+    raise ValueError(f"{where} is {_shown(value)}; expected {' | '.join(names)}{hint}")

@@ -75,7 +75,7 @@ def load_samples(name: str, source: str, classes: Sequence[str] | None, group: s
     layout, path = split_layout(source)
     lists = _fold_lists(Path(path), benchmark.folds) if benchmark.folds > 1 and not layout else {}
     if lists:
-        return {fold: _from_entries(find_entries(file, "list"), classes) for fold, file in lists.items()}
+        return {fold: _from_entries(find_entries(file, "list"), classes, file) for fold, file in lists.items()}
     folder = Path(path)
     if (
         layout in ("clips", "list")
@@ -83,11 +83,11 @@ def load_samples(name: str, source: str, classes: Sequence[str] | None, group: s
         or (not layout and benchmark.layout == "clips" and folder.is_dir())
     ):
         entries = find_entries(folder, layout or ("list" if folder.suffix == ".txt" else "clips"))
-        return {"all": _from_entries(entries, classes)}
+        return {"all": _from_entries(entries, classes, folder)}
     if not layout and benchmark.layout and folder.is_dir() and not any(folder.glob("*.parquet")):
         source = f"{benchmark.layout}={path}"
     faces = load_faces([source], labels="own", columns=[group] if group else [])
-    labels = [_class_of(label, classes, name) for label, name in zip(faces["label"], faces["id"])]
+    labels = [_class_of(label, classes, f"{path}: {name}") for label, name in zip(faces["label"], faces["id"])]
     groups = [None if value is None else str(value) for value in faces[group]] if group else [None] * len(faces)
     return {"all": Samples(faces["id"], labels, groups, faces.select_columns(["image"]))}
 
@@ -105,12 +105,13 @@ def _fold_lists(folder: Path, folds: int) -> dict[str, Path]:
     return lists
 
 
-def _from_entries(entries: list[Entry], classes: Sequence[str] | None) -> Samples:
+def _from_entries(entries: list[Entry], classes: Sequence[str] | None, path: Path) -> Samples:
     labels = []
     for entry in entries:
+        where = f"{path}: {entry.id}"
         if entry.label is None:
-            raise ValueError(f"{entry.id} has no label")
-        labels.append(_class_of(entry.label, classes, entry.id))
+            raise ValueError(f"{where} has no label")
+        labels.append(_class_of(entry.label, classes, where))
     return Samples([entry.id for entry in entries], labels, [None] * len(entries), entries)
 
 

@@ -6,6 +6,7 @@ made of the same face. Everything but W is frozen, so the module trained here ho
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from transformers import Trainer
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from training.cache import Pairs
+from training.files import written_to
 from training.zero_shot import ZeroShot
 
 
@@ -149,6 +151,14 @@ class ExpCLIPTrainer(Trainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
+        with written_to(folder):
+            try:
+                super()._save_checkpoint(model, trial)
+            except RuntimeError as error:  # what torch.save raises where a disk is full
+                raise OSError(errno.EIO, (str(error).splitlines() or ["torch.save failed"])[0]) from None
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         folder = Path(output_dir or self.args.output_dir)

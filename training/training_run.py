@@ -9,6 +9,7 @@ DIR/config.json ...      the checkpoint, as `expclip convert` makes it; config.j
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ import yaml
 from safetensors.torch import load_file
 from torch.utils.data import Dataset
 from transformers import TrainerCallback, TrainerState, TrainingArguments
+from transformers.integrations import TensorBoardCallback
 from transformers.trainer_utils import set_seed
 from transformers.utils import SAFE_WEIGHTS_NAME
 
@@ -29,8 +31,9 @@ from modeling_expclip.checkpoint import save_checkpoint
 from modeling_expclip.convert import with_head
 from training.cache import load_pairs
 from training.clip import FrozenClip
-from training.data import face_columns, face_of, image_bytes, load_faces
-from training.files import write_csv, write_text
+from training.data import face_columns, image_bytes, load_faces, readable_face
+from training.files import whole_file, write_csv, write_text, written_to
+from training.lock import only_run
 from training.plots import training_curve
 from training.processes import local_device, rank, world_size
 from training.recipe import Recipe, TrainingRecipe
@@ -48,17 +51,19 @@ def train_from_cache(
     """Trains from an embedding cache. ``evaluate`` maps names to labelled faces to score along the way.
 
     Continues a run that was stopped; does nothing for one that is finished. Raises ValueError when the run in ``output`` was begun
-    with another recipe or data, or the cache does not hold what the recipe asks for.
+    with another recipe or data, or the cache does not hold what the recipe asks for; OSError where ``output`` cannot be written to, or
+    another run writes there.
     """
-    pairs = load_pairs(cache, recipe.clip, recipe.teacher)
-    here = origin_of(recipe.clip.model, recipe.clip.revision)
-    if here != pairs.origin["clip"]:
-        raise ValueError(
-            f"{cache} was made with {recipe.clip.model} at {pairs.origin['clip']}, what is here now is {here}; a head fits only the "
-            "CLIP it was trained on: embed again, or pin clip.revision"
-        )
-    centre = pairs.teacher.double().mean(0).float() if recipe.training.centre else None
-    train(recipe, PairDataset(pairs), pairs.teacher.shape[1], centre, pairs.origin, output, evaluate, classes)
+    with only_run(output):
+        pairs = load_pairs(cache, recipe.clip, recipe.teacher)
+        here = origin_of(recipe.clip.model, recipe.clip.revision)
+        if here != pairs.origin["clip"]:
+            raise ValueError(
+                f"{cache} was made with {recipe.clip.model} at {pairs.origin['clip']}, what is here now is {here}; a head fits only the "
+                "CLIP it was trained on: embed again, or pin clip.revision"
+            )
+        centre = pairs.teacher.double().mean(0).float() if recipe.training.centre else None
+        train(recipe, PairDataset(pairs), pairs.teacher.shape[1], centre, pairs.origin, output, evaluate, classes)
 
 
 def train_from_images(
@@ -69,9 +74,10 @@ def train_from_images(
         raise ValueError(
             "training.centre needs the mean over all faces; train from an embedding cache, or override it with false"
         )
-    pairs = ImageDataset(recipe, sources)
-    width = pairs.__getitems__([0])["teacher"].shape[1]
-    train(recipe, pairs, width, None, {"data": " ".join(sources)}, output, evaluate, classes)
+    with only_run(output):
+        pairs = ImageDataset(recipe, sources)
+        width = pairs.__getitems__([0])["teacher"].shape[1]
+        train(recipe, pairs, width, None, {"data": pairs.fingerprint()}, output, evaluate, classes)
 
 
 class ImageDataset(Dataset):
@@ -89,8 +95,19 @@ class ImageDataset(Dataset):
         return len(self.faces)
 
     def __getitems__(self, rows: list[int]) -> dict[str, torch.Tensor]:
-        images = [face_of(record, image_bytes(record), self.recipe.faces) for record in self.faces.select(rows)]
+        images = [readable_face(record, self.recipe.faces) for record in self.faces.select(rows)]
         return {"image": self.clip(images), "teacher": self.teacher(images, self.recipe.teacher.instructions[0])}
+
+    def fingerprint(self) -> str:
+        """Identifies the faces by their content: their paths are the user's own, and recipe.yaml is published."""
+        digest = hashlib.sha256()
+        for record in self.faces:
+            try:
+                content = image_bytes(record)
+            except (OSError, ValueError) as error:
+                raise OSError(f"the face {record['id']} cannot be read: {error}") from None
+            digest.update(f"{record['id']}\0{record.get('box')}\0{len(content)}\0".encode() + content)
+        return f"sha256 {digest.hexdigest()}"
 
 
 def train(
@@ -129,8 +146,18 @@ def train(
         eval_dataset=sets or None,
         data_collator=as_it_is,
         optimizers=(optimizer_of(model, settings), None),
-        callbacks=[LogLastStep()],
+        callbacks=[LogLastStep(), Curves(output / "runs")],
     )
+    with written_to(output):
+        steps = _run(trainer, model, newest, settings.evaluate_steps if sets else None)
+        if trainer.is_world_process_zero():
+            write_logs(trainer.state.log_history, output)
+            write_checkpoint(clip, model, recipe, len(pairs), steps, output)
+            print(f"wrote and verified {output}")
+
+
+def _run(trainer: ExpCLIPTrainer, model: AlignmentModel, newest: Path | None, evaluate_steps: int | None) -> int:
+    """Trains from the ``newest`` checkpoint, or the start, to the end; returns the number of steps."""
     state = TrainerState.load_from_json(str(newest / "trainer_state.json")) if newest else None
     if state is not None and state.global_step >= state.max_steps:
         # Killed after its last step. The Trainer would take one more.
@@ -138,12 +165,17 @@ def train(
         trainer.state = state
     else:
         trainer.train(resume_from_checkpoint=str(newest) if newest else None)
-    if sets and trainer.state.global_step % settings.evaluate_steps:
+    if evaluate_steps and trainer.state.global_step % evaluate_steps:
         trainer.evaluate()
-    if trainer.is_world_process_zero():
-        write_logs(trainer.state.log_history, output)
-        write_checkpoint(clip, model, recipe, len(pairs), trainer.state.global_step, output)
-        print(f"wrote and verified {output}")
+    return trainer.state.global_step
+
+
+class Curves(TensorBoardCallback):
+    """TensorBoard's logs in ``folder``: without one, a run that is only evaluated any more would write to ./runs of whoever calls."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.logging_dir = str(folder)
 
 
 class LogLastStep(TrainerCallback):
@@ -208,7 +240,7 @@ def training_arguments(settings: TrainingRecipe, faces: int, output: Path, evalu
         save_total_limit=2,
         eval_strategy="steps" if evaluate else "no",
         eval_steps=settings.evaluate_steps,
-        report_to=["tensorboard"],
+        report_to=[],  # but ``Curves``
         use_cpu=not torch.accelerator.is_available(),  # without it the Trainer does not see torchrun's processes on a CPU
         ddp_find_unused_parameters=False,
     )
@@ -227,7 +259,7 @@ def newest_checkpoint(output: Path, arguments: TrainingArguments) -> Path | None
             try:
                 json.loads((folder / "trainer_state.json").read_text())
                 newest = folder
-            except (FileNotFoundError, json.JSONDecodeError):
+            except (FileNotFoundError, ValueError):
                 shutil.rmtree(folder, ignore_errors=True)
     return newest
 
@@ -238,9 +270,13 @@ def write_logs(history: list[dict[str, Any]], output: Path) -> None:
     for entry in history:
         if "train_runtime" not in entry:
             steps.setdefault(entry["step"], {}).update(entry)
-    columns = list(dict.fromkeys(["step", *(name for row in steps.values() for name in row)]))
+    columns = [
+        "step",
+        *sorted({name for row in steps.values() for name in row} - {"step"}),
+    ]  # a resumed run's are sorted
     write_csv(output / "log.csv", steps.values(), columns)
-    training_curve(list(steps.values()), output / "training_curve.png")
+    with whole_file(output / "training_curve.png") as part:
+        training_curve(list(steps.values()), part)
 
 
 def write_checkpoint(
@@ -267,13 +303,19 @@ def _check_run(output: Path, begun: dict[str, Any]) -> None:
     known = output / _RECIPE
     if known.exists():
         started = (output / "config.json").exists() or any(output.glob("checkpoint-*"))
-        found = yaml.safe_load(known.read_text(encoding="utf-8"))
-        if started and found != begun:
+        if started and (found := _begun(known)) != begun:
             raise ValueError(
                 f"{output} was begun with other settings or data ({_different(found, begun)}); choose another --output-dir"
             )
     elif output.exists() and any(path.name[0] != "." for path in output.iterdir()):
         raise FileExistsError(f"{output} is not empty and has no {_RECIPE}; choose another --output-dir")
+
+
+def _begun(known: Path) -> Any:
+    try:
+        return yaml.safe_load(known.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{known} is damaged ({' '.join(str(error).split())}); choose another --output-dir") from None
 
 
 def _begin(output: Path, begun: dict[str, Any]) -> None:

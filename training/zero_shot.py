@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from modeling_expclip.prompts import PROMPT_SETS, build_prompts
 from training.clip import FrozenClip
-from training.data import face_columns, face_of, image_bytes, load_faces
+from training.data import face_columns, load_faces, readable_face
 from training.recipe import FacesRecipe
 
 _BATCH = 256
@@ -69,7 +69,7 @@ def load_zero_shot(source: str, clip: FrozenClip, classes: Sequence[str], faces_
     parts = []
     for start in tqdm(range(0, len(faces), _BATCH), desc=f"embed {source}", unit=" batches"):
         rows = faces.select(range(start, min(len(faces), start + _BATCH)))
-        parts.append(clip([face_of(row, image_bytes(row), faces_recipe) for row in rows]))
+        parts.append(clip([readable_face(row, faces_recipe) for row in rows]))
     truth = torch.tensor([classes.index(label) for label in faces["label"]])
     text = {name: text_features(clip, build_prompts(classes, name)) for name in PROMPT_SETS}
     return ZeroShot(torch.cat(parts), truth, text)

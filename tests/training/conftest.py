@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import json
 import multiprocessing
 import os
 import random
@@ -13,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,6 +92,15 @@ def call(module: str, *arguments, monkeypatch) -> int:
     except SystemExit as end:
         return end.code
     return 0
+
+
+def content_of(path: Path) -> Any:
+    """A file's bytes; of safetensors, which write their metadata in any order, the header and the rest."""
+    whole = path.read_bytes()
+    if path.suffix != ".safetensors":
+        return whole
+    end = 8 + int.from_bytes(whole[:8], "little")
+    return json.loads(whole[8:end]), whole[end:]
 
 
 def kill_ten_times(work: Callable, *arguments, fresh: Callable[[], tuple], seed: int = 0) -> None:

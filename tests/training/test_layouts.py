@@ -115,7 +115,7 @@ def test_ferplus_takes_the_class_with_most_votes(tmp_path):
     found = labels(f"ferplus={tmp_path}")
     assert found == {"FER2013Test/a.png": "neutral", "FER2013Test/b.png": "contempt"}
     (tmp_path / "FER2013Test" / "label.csv").write_text("name,box,neutral,happiness,a,b,c,d,e,f,g,h\n")
-    with pytest.raises(ValueError, match=r"label.csv: expected an image, its box and ten votes"):
+    with pytest.raises(ValueError, match=r"label.csv, line 1: expected an image, its box and ten votes"):
         labels(f"ferplus={tmp_path}")
 
 

@@ -137,6 +137,14 @@ def test_images_give_what_the_cache_gives(tmp_path, recipe, monkeypatch):
     torch.testing.assert_close(head(tmp_path / "cached"), head(tmp_path / "images"), atol=1e-6, rtol=0)
     for one, other in zip(log(tmp_path / "cached"), log(tmp_path / "images")):
         assert float(one["loss"]) == pytest.approx(float(other["loss"]), abs=1e-6)
+    # recipe.yaml is published: it knows the faces by their content, and not where they lay.
+    assert str(data) not in (tmp_path / "images" / "recipe.yaml").read_text()
+    (tmp_path / "images" / "config.json").unlink()
+    moved = data.rename(tmp_path / "moved.parquet")
+    train_from_images(wanted, [str(moved)], tmp_path / "images", {}, CLASSES)
+    other = write_faces(tmp_path / "other.parquet", 40, seed=1)
+    with pytest.raises(ValueError, match="origin.data 'sha256 "):
+        train_from_images(wanted, [str(other)], tmp_path / "images", {}, CLASSES)
 
 
 def test_two_processes_give_what_one_gives(tmp_path, recipe, cached):
@@ -186,7 +194,7 @@ def test_a_checkpoint_that_was_being_saved_is_passed_over(tmp_path, recipe, cach
 
 
 @pytest.mark.parametrize("moment", ["after the last step", "after an earlier one"])
-def test_killed_between_checkpoints_and_the_end(tmp_path, recipe, cached, moment):
+def test_killed_between_checkpoints_and_the_end(tmp_path, recipe, cached, moment, monkeypatch):
     """Steps end within an epoch and between two evaluations, where the Trainer alone would take one step more and log others."""
     data, cache = cached(70)
     wanted = load_recipe(recipe(training={"steps": 22, "schedule": "constant", "evaluate_steps": 3, "save_steps": 5}))
@@ -200,9 +208,12 @@ def test_killed_between_checkpoints_and_the_end(tmp_path, recipe, cached, moment
     if moment == "after an earlier one":
         shutil.rmtree(output / "checkpoint-22")
     (output / "checkpoint-old").mkdir()
+    (tmp_path / "somewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "somewhere")
     train_from_cache(wanted, cache, output, {"small": str(data)}, CLASSES)
     torch.testing.assert_close(head(output), expected, atol=0, rtol=0)
     assert log(output) == rows
+    assert list((tmp_path / "somewhere").iterdir()) == []  # TensorBoard's logs stay with the run too
 
 
 def test_another_clip_than_the_caches_is_refused(tmp_path, recipe):
