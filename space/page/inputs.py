@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from modeling_expclip import LABEL_SETS, PROMPT_SETS
 from modeling_expclip.processing_expclip import open_image
+from modeling_expclip.video import forgiving_options
 
 BASIC_LABELS = LABEL_SETS["rafdb"]
 DEFAULT_PROMPTS = "ensemble10"
@@ -122,7 +123,7 @@ def _seconds(path: Path) -> float:
 
     last = 0.0
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with av.open(str(path), **forgiving_options(av.__version__)) as container:
             if not container.streams.video:
                 raise ValueError("video: the file has no picture")
             stream = container.streams.video[0]

@@ -36,7 +36,31 @@ _BLUE = gr.themes.Color(
     c950="#1b2738",
     name="blue-paper",
 )
-_INK, _PAPER, _NIGHT, _SHEET = "#23211d", "#faf8f4", "#161513", "#201e1b"
+_INK, _PAPER, _NIGHT, _SHEET, _WELL = "#23211d", "#faf8f4", "#161513", "#201e1b", "#1b1917"
+_CHALK, _GREY, _DUST = "#ece8e1", "#5f5a52", "#b3ada3"
+
+# By day and by night
+_COLOURS = {
+    "body_background_fill": (_PAPER, _NIGHT),
+    "body_text_color": (_INK, _CHALK),
+    "body_text_color_subdued": (_GREY, _DUST),
+    "block_background_fill": ("#ffffff", _SHEET),
+    "block_border_color": ("#e4dfd6", "#38352f"),
+    "block_label_text_color": (_GREY, _DUST),
+    "block_title_text_color": (_INK, _CHALK),
+    "block_info_text_color": (_GREY, _DUST),
+    "background_fill_primary": ("#ffffff", _SHEET),
+    "background_fill_secondary": ("#f3efe6", _WELL),
+    "border_color_primary": ("#d9d3c8", "#45413a"),
+    "input_background_fill": ("#ffffff", _WELL),
+    "input_border_color": ("#8d867a", "#7a7469"),
+    "input_placeholder_color": ("#6d675e", "#a39d92"),
+    "button_primary_background_fill": (_INK, "#f5be6c"),
+    "button_primary_background_fill_hover": ("#413d36", "#fbd9a5"),
+    "button_primary_text_color": ("#ffffff", _WELL),
+    "button_primary_border_color": ("*button_primary_background_fill", "*button_primary_background_fill"),
+    "link_text_color": ("#37547a", "#9dbbdd"),
+}
 
 
 def theme() -> gr.themes.Base:
@@ -48,43 +72,8 @@ def theme() -> gr.themes.Base:
         # Bold instead of the usual semi-bold, of which Gradio ships only some letters
         font=(gr.themes.utils.fonts.LocalFont("IBM Plex Sans", weights=(400, 700)), "system-ui", "sans-serif"),
     ).set(
-        body_background_fill=_PAPER,
-        body_background_fill_dark=_NIGHT,
-        body_text_color=_INK,
-        body_text_color_dark="#ece8e1",
-        body_text_color_subdued="#5f5a52",
-        body_text_color_subdued_dark="#b3ada3",
-        block_background_fill="#ffffff",
-        block_background_fill_dark=_SHEET,
-        block_border_color="#e4dfd6",
-        block_border_color_dark="#38352f",
-        block_label_text_color="#5f5a52",
-        block_label_text_color_dark="#b3ada3",
-        block_title_text_color=_INK,
-        block_title_text_color_dark="#ece8e1",
-        block_info_text_color="#5f5a52",
-        block_info_text_color_dark="#b3ada3",
-        background_fill_primary="#ffffff",
-        background_fill_primary_dark=_SHEET,
-        background_fill_secondary="#f3efe6",
-        background_fill_secondary_dark="#1b1917",
-        border_color_primary="#d9d3c8",
-        border_color_primary_dark="#45413a",
-        input_background_fill="#ffffff",
-        input_background_fill_dark="#1b1917",
+        **{f"{name}{mode}": colour for name, pair in _COLOURS.items() for mode, colour in zip(("", "_dark"), pair)},
         input_border_width="1px",
-        input_border_color="#8d867a",
-        input_border_color_dark="#7a7469",
-        input_placeholder_color="#6d675e",
-        input_placeholder_color_dark="#a39d92",
-        button_primary_background_fill=_INK,
-        button_primary_background_fill_hover="#413d36",
-        button_primary_text_color="#ffffff",
-        button_primary_background_fill_dark="#f5be6c",
-        button_primary_background_fill_hover_dark="#fbd9a5",
-        button_primary_text_color_dark="#1b1917",
-        button_primary_border_color="*button_primary_background_fill",
-        button_primary_border_color_dark="*button_primary_background_fill",
         block_border_width="1px",
         block_radius="10px",
         input_radius="6px",
@@ -93,6 +82,4 @@ def theme() -> gr.themes.Base:
         block_title_text_weight="700",
         button_large_text_weight="700",
         prose_header_text_weight="700",
-        link_text_color="#37547a",
-        link_text_color_dark="#9dbbdd",
     )
