@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo space test lint format mini bench
+.PHONY: demo space test compatibility lint format mini bench
 
 # Labels the example faces, then opens the page, until Ctrl-C.
 demo: .venv/installed
@@ -13,12 +13,18 @@ demo: .venv/installed
 space: .venv/installed
 	$(BIN)/python -m space.build --output dist/space
 
+# Two processes of one thread each: most tests are too small for more.
 test: .venv/installed lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The core tests with the oldest and the newest libraries, and other Pythons; .ci/compatibility says more.
+compatibility: .venv/installed
+	$(BIN)/python .ci/compatibility
 
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .
