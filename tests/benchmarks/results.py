@@ -28,11 +28,12 @@ def _lines(path: str) -> list[str]:
 
 
 def record(benchmark: str, rows: list[tuple[str, float, str, str, int]]) -> None:
-    """Prints (subject, value, unit, target, repeats) rows and puts them in the place of this benchmark's earlier ones."""
-    kept = []
+    """Prints (subject, value, unit, target, repeats) rows and puts them in the place of earlier ones of the same subjects."""
+    kept, again = [], {row[0] for row in rows}
     if RESULTS.is_file():
         with RESULTS.open(newline="") as file:
-            kept = [row for row in csv.DictReader(file) if row["benchmark"] != benchmark]
+            found = csv.DictReader(file)
+            kept = [row for row in found if row["benchmark"] != benchmark or row["subject"] not in again]
     here = machine()
     for subject, value, unit, target, repeats in rows:
         values = (benchmark, subject, f"{value:.3g}", unit, target, repeats, here)
