@@ -77,26 +77,27 @@ def test_killed_at_random_moments(checkpoint, folder, tmp_path, ending):
     arguments = (folder, "--batch-size", 4)
     assert classify(checkpoint, *arguments, "--output", expected) == 0
     journal = tmp_path / f"out.{ending}.unfinished"
-    chance, kills, sizes = random.Random(ending), 0, [0]
-    for attempt in range(3):
+    chance, kills, size = random.Random(ending), 0, 0
+    for _ in range(12):
         process = start(checkpoint, *arguments, "--output", output)
-        deadline = time.time() + 60
-        wanted = sizes[-1] + chance.randint(1, 9000)
+        deadline, wanted = time.time() + 60, size + chance.randint(1, 9000)
         while process.poll() is None and time.time() < deadline:
             if journal.exists() and journal.stat().st_size > wanted:
-                process.send_signal(signal.SIGKILL if attempt % 2 else signal.SIGINT)
-                kills += 1
+                process.send_signal(signal.SIGKILL if kills % 2 else signal.SIGINT)
                 break
             time.sleep(0.002)
         _, error = process.communicate(timeout=60)
         assert "Traceback" not in error
-        if process.returncode == 0:
+        assert process.returncode in (0, -9, 130)
+        if process.returncode == 0:  # done before the signal came, as happens on a busy machine: from the start again
+            output.unlink()
+            size = 0
+            continue
+        kills, size = kills + 1, journal.stat().st_size
+        if kills == 3:
             break
-        assert process.returncode in (-9, 130)
-        sizes.append(journal.stat().st_size)
     assert kills >= 2
-    if process.returncode != 0:
-        assert classify(checkpoint, *arguments, "--output", output) == 0
+    assert classify(checkpoint, *arguments, "--output", output) == 0
     assert not journal.exists()
     whole, wanted = content(output), content(expected)
     assert [without_scores(row) for row in whole] == [without_scores(row) for row in wanted]
