@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from packaging.version import Version
 from PIL import Image
@@ -101,7 +102,7 @@ def _folder(folder: Path, frames_fps: float | None) -> Iterator[tuple[float, Ima
         yield number / frames_fps, open_image(file)
 
 
-def forgiving_options(pyav: str) -> dict[str, str]:
+def forgiving_options(pyav: str) -> dict[str, Any]:
     """For ``av.open``: titles that are no UTF-8 are no reason to refuse a film. PyAV 19 forgives them without being asked."""
     return {"metadata_errors": "replace"} if Version(pyav) < Version("19") else {}
 
