@@ -19,7 +19,7 @@ from transformers import CLIPModel, CLIPProcessor, PreTrainedConfig, PreTrainedM
 from . import golden
 from .checks import WRONG_CONFIG, check_complete, check_config, check_processor, reason_of
 from .modeling_expclip import ExpCLIPModel
-from .processing_expclip import ExpCLIPProcessor
+from .processing_expclip import ExpCLIPProcessor, pil_twin
 
 
 def model_type_of(source: str, revision: str | None = None) -> str | None:
@@ -111,6 +111,7 @@ def load_checkpoint(folder: str | Path, dtype: torch.dtype = torch.float32) -> t
         raise
     except Exception as error:  # tokenizers raises no other class
         raise ValueError(f"the processor or tokenizer in {folder} cannot be read: {reason_of(error)}") from None
+    processor.image_processor = pil_twin(processor.image_processor)  # a plain CLIP's is torchvision's where that is
     check_processor(folder, processor, model)
     return model, processor
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from training.processes import rank
@@ -24,7 +24,7 @@ def only_run(folder: Path) -> Iterator[None]:
     Raises BlockingIOError while another run holds it, another OSError where nothing can be written there. The system lets go when the
     process ends, in whatever way, so a killed run stops nobody.
     """
-    lock = folder / f".lock-{rank()}"
+    lock, made = folder / f".lock-{rank()}", not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = _held(lock)
@@ -37,6 +37,9 @@ def only_run(folder: Path) -> Iterator[None]:
     finally:
         lock.unlink(missing_ok=True)  # while it is held; a checkpoint is published without it
         os.close(file)
+        if made:
+            with suppress(OSError):  # it holds something
+                folder.rmdir()  # a run that was refused leaves nothing
 
 
 def _held(lock: Path) -> int:

@@ -130,3 +130,13 @@ def test_a_lock_that_its_holder_just_removed_is_not_taken_for_one(tmp_path, monk
         monkeypatch.undo()
         with pytest.raises(BlockingIOError), only_run(tmp_path):
             pass
+
+
+def test_a_refused_run_leaves_no_folder(tmp_path, clip_folder):
+    recipe = write_recipe(tmp_path / "r.yaml", clip_folder, steps=40)
+    said = refusal("train", recipe, "--embeddings", tmp_path / "nowhere", "--output-dir", tmp_path / "deep" / "out")
+    assert "no embedding cache" in said and not (tmp_path / "deep" / "out").exists()
+    kept = tmp_path / "mine"
+    kept.mkdir()
+    refusal("train", recipe, "--embeddings", tmp_path / "nowhere", "--output-dir", kept)
+    assert kept.is_dir(), "it was there before"

@@ -15,6 +15,7 @@ from PIL import Image
 from transformers import (
     AutoConfig, AutoModel, AutoModelForZeroShotImageClassification, AutoProcessor, AutoTokenizer, pipeline
 )
+from transformers.utils import is_torchvision_available
 
 folder, image, saved = sys.argv[1], Image.open(sys.argv[2]), sys.argv[3]
 trust = {"trust_remote_code": True}
@@ -30,7 +31,7 @@ assert torch.equal(again(**inputs).logits_per_image, logits)
 stock = pipeline("zero-shot-image-classification", model=folder, **trust)
 answer = stock(image, candidate_labels=["anger", "fear"], hypothesis_template="{}")
 found = {entry["label"]: entry["score"] for entry in answer}
-assert abs(found["anger"] - logits.softmax(-1)[0, 0].item()) < 1e-5
+assert abs(found["anger"] - logits.softmax(-1)[0, 0].item()) < (1e-3 if is_torchvision_available() else 1e-5)
 ours = pipeline(model=folder, **trust)
 assert type(ours).__name__ == "FacialExpressionPipeline" and len(ours(image)) == 7
 
