@@ -80,7 +80,7 @@ def picture_of(sent: dict[str, Any] | None) -> Image.Image:
         raise ValueError("image: this is not a picture of a known format (JPEG, PNG, WebP, AVIF, GIF ...)") from None
     except ValueError as error:  # open_image's own refusals: too many pixels, pixels without a range
         raise ValueError(f"image: {error}") from None
-    except Exception:  # decoders of damaged files raise whatever they please
+    except OSError:
         raise ValueError("image: the file is damaged or cut off") from None
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from transformers import CLIPImageProcessorPil
 
 from modeling_expclip import MINI, ExpCLIPProcessor
 from modeling_expclip.checkpoint import load_checkpoint
@@ -82,6 +84,15 @@ def test_a_broken_picture_costs_only_itself(pipe, tmp_path):
         "NoneType", "UnidentifiedImageError", "FileNotFoundError", "NoneType",
     ]  # fmt: skip
     assert answers[3].embeds.shape == (1, 48)
+
+
+def test_a_strip_is_not_blown_up(pipe):
+    """CLIP's own preprocessing would make 4,480,000 x 224 pixels of it."""
+    strip = Image.new("RGB", (20_000, 1))
+    items = [(0, picture(0)), (1, strip), (2, picture(2))]
+    answers = [answer for _, answer in embed_stream(items, CLIPImageProcessorPil(), lambda pixels: pixels[:, 0, 0, :4])]
+    assert "20000 x 1 is too long for its width" in str(answers[1].error)
+    assert [answer.embeds is None for answer in answers] == [False, True, False]
 
 
 def test_an_error_of_the_source_comes_after_what_it_gave(pipe):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from .faces import DEFAULT_MARGIN, Face, FaceDetector, crop_face
-from .processing_expclip import open_image, scale_pixels
+from .processing_expclip import check_sides, open_image, scale_pixels
 
 _END = object()
 
@@ -75,6 +75,8 @@ def embed_stream(
             crops = [picture] if faces is None else [crop_face(picture, face, margin, align) for face in faces]
             if not crops:
                 return key, Embedded(faces), None
+            for crop in crops:
+                check_sides(crop, image_processor)
             # Bytes, scaled later for the whole batch: a quarter of the memory and of the way to a GPU.
             pixels = image_processor(crops, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"]
         except Exception as error:  # decoders of damaged files raise whatever they please
