@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from training.files import read_json, whole_file, write_csv, write_json
+from modeling_expclip.files import read_json, whole_file, write_csv, write_json
 from training.recipe import ClipRecipe, TeacherRecipe
 
 FORMAT = 1

@@ -23,10 +23,10 @@ import torch.distributed as dist
 import transformers
 from tqdm import tqdm
 
+from modeling_expclip.files import read_json, whole_file, write_csv, write_json
 from training import metrics
 from training.baselines import ZeroShotModel, load_zero_shot_model
 from training.bootstrap import intervals
-from training.files import read_json, whole_file, write_csv, write_json
 from training.plots import confusion_matrix
 from training.processes import rank, world_size
 from training.samples import BENCHMARKS, Samples, load_samples

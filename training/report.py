@@ -14,7 +14,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from training.files import write_text
+from modeling_expclip.files import write_text
 
 REPORTED = Path(__file__).parent / "reported_results.csv"
 

@@ -21,8 +21,8 @@ from torch.utils.data import Dataset
 from transformers import Trainer
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from modeling_expclip.files import written_to
 from training.cache import Pairs
-from training.files import written_to
 from training.zero_shot import ZeroShot
 
 

@@ -29,10 +29,10 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from modeling_expclip.card import checkpoint_card
 from modeling_expclip.checkpoint import save_checkpoint
 from modeling_expclip.convert import with_head
+from modeling_expclip.files import whole_file, write_csv, write_text, written_to
 from training.cache import load_pairs
 from training.clip import FrozenClip
 from training.data import face_columns, image_bytes, load_faces, readable_face
-from training.files import whole_file, write_csv, write_text, written_to
 from training.lock import only_run
 from training.plots import training_curve
 from training.processes import local_device, rank, world_size

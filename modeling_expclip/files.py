@@ -15,6 +15,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}  # what a disk says, and not a network
+_NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}  # file systems that sync no folders
 
 
 @contextmanager
@@ -25,9 +26,27 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         with written_to(path):
             yield part
-            os.replace(part, path)
+            replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def replace(part: Path, path: Path) -> None:
+    """Gives ``part`` the name ``path`` once its content is on the disk, so that a power cut leaves the old file or the new one."""
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(part, path)
+    try:
+        folder = os.open(path.parent, os.O_RDONLY)
+    except OSError:  # Windows opens no folders; others may not read them
+        return
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+    finally:
+        os.close(folder)
 
 
 @contextmanager
