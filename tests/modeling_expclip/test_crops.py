@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from modeling_expclip import crops
+from modeling_expclip.cli import main
 from modeling_expclip.crops import crops_warning
 from modeling_expclip.faces import Face
-from tests.conftest import picture
+from tests.conftest import picture, write_video
 
 SKY = Image.new("RGB", (640, 480), (90, 150, 230))
 SIDE = 100
@@ -67,6 +68,28 @@ def test_a_detector_that_is_named_but_not_there_is_said(monkeypatch, tmp_path):
     pytest.importorskip("cv2")
     monkeypatch.setenv("EXPCLIP_YUNET", str(tmp_path / "nowhere.onnx"))
     assert "could not be looked at: no face detector: there is no file" in crops_warning([SKY])
+
+
+def test_classify_says_so_once_unless_it_was_told(red_is_a_face, checkpoint, tmp_path, capsys):
+    for number in range(12):
+        holding(0).save(tmp_path / f"{number:02}.png")
+    classify = ["classify", str(tmp_path), "--model", str(checkpoint)]
+    assert main(classify) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "8 of the first 8 images show no face that fills them, but images are taken as face crops here: "
+        "add --faces to find faces first, or --no-faces if they are crops"
+    ]
+    assert main([*classify, "--no-faces"]) == 0 and capsys.readouterr().err == ""
+    for number in range(12):
+        holding(70).save(tmp_path / f"{number:02}.png")
+    assert main(classify) == 0 and capsys.readouterr().err == ""
+
+
+def test_classify_looks_at_videos_too(red_is_a_face, checkpoint, tmp_path, capsys):
+    film = str(write_video(tmp_path / "film.mp4", [holding(0)] * 20))
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    assert main(["classify", str(tmp_path / "broken.mp4"), film, "--model", str(checkpoint)]) == 0
+    assert "4 of the first 4 images show no face" in capsys.readouterr().err
 
 
 @pytest.fixture
