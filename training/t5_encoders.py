@@ -27,7 +27,9 @@ class _T5EncoderOnly:
     """BLIP-2 and InstructBLIP up to T5's encoder, with the names their checkpoints use; T5's decoder is never built."""
 
     _keys_to_ignore_on_load_unexpected: ClassVar = [r"^language_model\.(decoder|lm_head)\."]
-    _keep_in_fp32_modules: ClassVar = ["query_tokens", "qformer"]  # in float16 only, as transformers does for BLIP-2
+    # As LAVIS, whose teacher the paper asks, in bfloat16 too: transformers itself keeps Q-Former and queries, and in float16 only.
+    _keep_in_fp32_modules_strict: ClassVar = ["query_tokens", "qformer", "language_projection"]
+    _keep_in_fp32_modules: ClassVar = _keep_in_fp32_modules_strict  # this is the list that quantisation leaves alone
     vision_class: type[PreTrainedModel]
     qformer_class: type[PreTrainedModel]
 
@@ -51,7 +53,7 @@ class _T5EncoderOnly:
         answer = self.qformer(query_embeds=queries, encoder_hidden_states=image.to(queries.dtype), **question)
         answer = answer.last_hidden_state[:, : queries.shape[1]]  # (B, queries, Q): without the question's own tokens
         words = self.language_model.get_input_embeddings()(input_ids)  # (B, n, H)
-        image_tokens = self.language_projection(answer.to(image.dtype)).to(words)  # (B, queries, H)
+        image_tokens = self.language_projection(answer).to(words)  # (B, queries, H)
         return self.language_model(inputs_embeds=torch.cat([image_tokens, words], 1)).last_hidden_state
 
 
