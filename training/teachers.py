@@ -30,6 +30,7 @@ from transformers import (
 
 from modeling_expclip.checkpoint import load_weights
 from modeling_expclip.convert import paper_image_processor
+from training.extras import not_loaded
 from training.mini import describer
 from training.processes import world_size
 from training.recipe import TeacherRecipe
@@ -286,7 +287,7 @@ def _load_part(auto_class: type, spec: TeacherRecipe, what: str, **options: str)
             source_of(spec.model), revision=spec.revision, trust_remote_code=False, **options
         )
     except Exception as error:  # a missing file makes transformers raise half a dozen kinds
-        raise ValueError(f"{spec.model} (folder or Hub id) has no {what} to load: {_first_line(error)}") from None
+        raise not_loaded(spec.model, what, error) from error
 
 
 def _load_tokenizer(spec: TeacherRecipe, subfolder: str = "") -> PreTrainedTokenizerBase:
@@ -320,10 +321,6 @@ def _load_model(
     source, dtype = source_of(spec.model), DTYPES[spec.dtype]
     model = load_weights(model_class, source, dtype, spec.revision, leftover=True, unused=unused, **options)
     return model if options else model.to(device)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _ready_to_pad(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
