@@ -1,5 +1,6 @@
 """BLIP-2 and InstructBLIP with T5: the full model's encoder output, without its decoder."""
 
+import json
 import shutil
 
 import numpy as np
@@ -96,6 +97,44 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, blips, name, fault):
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=f"do not fit its config.*{name}"):
         teacher("blip2", folder)
+
+
+@VISION_KINDS
+def test_of_a_model_on_the_hub_only_the_encoders_files_are_fetched(kind, tmp_path, blips, faces, monkeypatch):
+    """A Hub of one model whose weights are many files. What it serves is asked for by name, and lands in the Hub's cache."""
+    hub, commit = shutil.copytree(blips[kind], tmp_path / "hub"), "0123456789" * 4
+    (hub / "model.safetensors").unlink()
+    STOCK[kind][1].from_pretrained(blips[kind], dtype=torch.float32).save_pretrained(hub, max_shard_size="8KB")
+    weight_map = json.loads((hub / "model.safetensors.index.json").read_text())["weight_map"]
+    decoder = {file for name, file in weight_map.items() if ".decoder." in name or ".lm_head." in name}
+    rest = {file for name, file in weight_map.items() if not (".decoder." in name or ".lm_head." in name)}
+    assert len(decoder - rest) > 3
+
+    cached = tmp_path / "cache" / "models--owner--name"
+    snapshot = cached / "snapshots" / commit
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text(commit)
+    shutil.copytree(hub, snapshot, ignore=shutil.ignore_patterns("*.safetensors"))
+    if kind == "instructblip":  # the Hub has none, and its cache notes that
+        nothing = cached / ".no_exist" / commit / "qformer_tokenizer" / "config.json"
+        nothing.parent.mkdir(parents=True)
+        nothing.touch()
+    asked = []
+
+    def serve(source, names, **options):
+        assert source == "owner/name" and options["revision"] == commit
+        asked.extend(names)
+        for name in names:
+            shutil.copy(hub / name, snapshot / name)
+        return [str(snapshot / name) for name in names]
+
+    monkeypatch.setattr("training.t5_encoders.cached_files", serve)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    vectors = teacher(kind, "owner/name")(faces, ASK)
+    assert set(asked) == rest | {"config.json"}
+    assert torch.equal(vectors, teacher(kind, blips[kind])(faces, ASK))
+    assert torch.equal(vectors, teacher(kind, hub)(faces, ASK))  # a folder is read where it lies
 
 
 @VISION_KINDS
