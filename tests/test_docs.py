@@ -1,6 +1,8 @@
-"""What the documents show is run as it stands, and what they say twice is the same twice."""
+"""What the documents show is run as it stands and prints what they say, and what they say twice is the same twice."""
 
+import contextlib
 import csv
+import io
 import re
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from huggingface_hub import ModelCard
 from modeling_expclip.cli import main
 
 ROOT = Path(__file__).parents[1]
+PAGES = ["README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
 PAPER = "Enhancing Zero-Shot Facial Expression Recognition by LLM Knowledge Transfer"
 
 
@@ -22,21 +25,38 @@ def version() -> str:
     return re.search(r'^version = "(.+)"', read("pyproject.toml"), re.MULTILINE)[1]
 
 
-@pytest.mark.parametrize("name", ["README.md", "model_card.md", "CONTRIBUTING.md"])
-def test_python_blocks_run(name, monkeypatch):
+@pytest.mark.parametrize("name", [*PAGES, "model_card.md", "CONTRIBUTING.md"])
+def test_python_blocks_run_and_print_what_the_text_block_below_says(name, monkeypatch):
     monkeypatch.chdir(ROOT)
-    blocks = re.findall(r"```python\n(.*?)```", read(name), re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, name, "exec"), {})
+    blocks = re.findall(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", read(name), re.DOTALL)
+    assert len(blocks) == read(name).count("```python")
+    for code, shown in blocks:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code, name, "exec"), {})
+        assert printed.getvalue() == shown
 
 
-@pytest.mark.parametrize("name", ["README.md", "model_card.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_the_readme_is_one_screen_of_text_and_leads_to_every_page():
+    text = read("README.md")
+    assert len(text.splitlines()) <= 120 and len(text.encode()) <= 8 * 1024
+    assert [page for page in PAGES[1:] if f"]({page})" not in text] == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_lines_of_prose_are_short(name):
+    text = re.sub(r"```.*?```", "", read(name), flags=re.DOTALL)
+    long = [line for line in text.splitlines() if len(line) > 130 and not line.startswith("|")]
+    assert long == []
+
+
+@pytest.mark.parametrize("name", [*PAGES, "model_card.md", "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_links_to_files_and_headings_lead_somewhere(name):
+    folder = (ROOT / name).parent
     for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", read(name)):
-        assert not target or (ROOT / target).exists(), f"{name} links to {target}"
+        assert not target or (folder / target).exists(), f"{name} links to {target}"
         if anchor:
-            headings = re.findall(r"^#+ (.+)$", read(target or name), re.MULTILINE)
+            headings = re.findall(r"^#+ (.+)$", (folder / target if target else ROOT / name).read_text(), re.MULTILINE)
             anchors = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
             assert anchor in anchors, f"{name} links to #{anchor}"
 
