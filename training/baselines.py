@@ -30,6 +30,7 @@ from modeling_expclip import ExpCLIPModel
 from modeling_expclip.checkpoint import load_weights, model_type_of
 from modeling_expclip.processing_expclip import to_rgb
 from modeling_expclip.prompts import build_prompts
+from training.extras import not_loaded
 from training.farl import load_farl
 from training.processes import local_device
 from training.sources import source_of
@@ -72,7 +73,7 @@ def load_zero_shot_model(
         tokenizer: folder or Hub id of CLIP's tokenizer, for ``farl:``, whose file has none.
 
     Raises ValueError for a model that is not supported, has no image processor or tokenizer, or whose weights are missing or
-    do not fit; OSError where there is no such model.
+    do not fit; OSError where there is no such model; ImportError where its tokenizer needs a package that is missing.
     """
     if dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}; choose one of {', '.join(DTYPES)}")
@@ -296,7 +297,7 @@ def _load_image_processor(source: str, revision: str | None) -> Any:
             source, revision=revision, backend="pil", trust_remote_code=False
         )
     except Exception as error:  # a missing file makes transformers raise half a dozen kinds
-        raise ValueError(f"{source} (folder or Hub id) has no image processor to load: {_first_line(error)}") from None
+        raise not_loaded(source, "image processor", error) from error
     if not type(processor).__name__.endswith("Pil"):  # transformers falls back to torchvision, whose pixels differ
         raise ValueError(f"{source} has a {type(processor).__name__}, of which there is no version for PIL")
     return processor
@@ -307,7 +308,7 @@ def _load_tokenizer(source: str, revision: str | None, model: PreTrainedModel) -
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
     except Exception as error:
-        raise ValueError(f"{source} (folder or Hub id) has no tokenizer to load: {_first_line(error)}") from None
+        raise not_loaded(source, "tokenizer", error) from error
     # Where files are missing transformers makes up a tokenizer without a vocabulary instead of an error.
     read = tokenizer.decode(tokenizer("face", add_special_tokens=False).input_ids)
     if read.replace(" ", "").lower() != "face":
@@ -320,10 +321,6 @@ def _load_tokenizer(source: str, revision: str | None, model: PreTrainedModel) -
     if config.model_type == "blip":
         tokenizer.model_input_names = ["input_ids", "attention_mask"]  # it has no types of tokens, though BERT's words
     return tokenizer
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _check(clips: list[list[Image.Image]]) -> list[list[Image.Image]]:

@@ -6,6 +6,7 @@ FaRL ("General Facial Representation Learning in a Visual-Linguistic Manner", CV
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -19,6 +20,7 @@ _NOT_CLIP = re.compile(
     r"visual\.(lm_transformer|ln_lm|lm_head)\.|(visual\.mask_token|input_resolution|context_length|vocab_size)$"
 )
 _HEAD_WIDTH = 64  # of every attention head in every CLIP of OpenAI's
+_LOGIT_SCALE = 100  # the bound at which OpenAI holds it; its CLIPs all end there
 _TRANSPOSED = {"visual.proj": "visual_projection.weight", "text_projection": "text_projection.weight"}
 _RENAMED = (
     (r"^visual\.transformer\.resblocks\.", "vision_model.encoder.layers."),
@@ -41,11 +43,19 @@ _RENAMED = (
 def load_farl(path: str | Path) -> tuple[CLIPModel, CLIPImageProcessorPil]:
     """Reads FaRL's weights as a CLIPModel in float32, with CLIP's own preprocessing at the size they were trained for.
 
+    A file without ``logit_scale`` gets CLIP's usual one, which is printed.
+
     Raises FileNotFoundError, or ValueError for anything but the whole, finite weights of a CLIP with OpenAI's names under the
     key ``state_dict``. Nothing pickled is executed.
     """
     path = Path(path)
     state = _read(path)
+    if "logit_scale" not in state:
+        state["logit_scale"] = torch.tensor(math.log(_LOGIT_SCALE))
+        print(
+            f"{path} has no logit_scale: its probabilities use CLIP's usual {_LOGIT_SCALE}; which label is the likeliest "
+            "does not depend on it"
+        )
     config = _config(state, path)
     model = CLIPModel(config)
     weights = _renamed(state)

@@ -30,11 +30,12 @@ from transformers import (
 
 from modeling_expclip.checkpoint import load_weights
 from modeling_expclip.convert import paper_image_processor
+from training.extras import not_loaded
 from training.mini import describer
 from training.processes import world_size
 from training.recipe import TeacherRecipe
 from training.sources import MINILM, origin_of, source_of
-from training.t5_encoders import Blip2Encoder, InstructBlipEncoder
+from training.t5_encoders import Blip2Encoder, InstructBlipEncoder, needed_files
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -133,7 +134,8 @@ class BlipTeacher(Teacher):
         self.tokenizers = {"input_ids": tokenizer}
         if spec.kind == "instructblip":
             self.tokenizers["qformer_input_ids"] = _load_tokenizer(spec, subfolder="qformer_tokenizer")
-        self.model = _load_model(encoder_class, spec, device)
+        with needed_files(encoder_class, spec.model, spec.revision) as folder:
+            self.model = _load_model(encoder_class, spec, device, source=folder)
 
     def embed(self, items: list[Image.Image], instruction: str) -> torch.Tensor:
         pixels = self.image_processor(items, return_tensors="pt")["pixel_values"]  # (B, 3, side, side)
@@ -286,7 +288,7 @@ def _load_part(auto_class: type, spec: TeacherRecipe, what: str, **options: str)
             source_of(spec.model), revision=spec.revision, trust_remote_code=False, **options
         )
     except Exception as error:  # a missing file makes transformers raise half a dozen kinds
-        raise ValueError(f"{spec.model} (folder or Hub id) has no {what} to load: {_first_line(error)}") from None
+        raise not_loaded(spec.model, what, error) from error
 
 
 def _load_tokenizer(spec: TeacherRecipe, subfolder: str = "") -> PreTrainedTokenizerBase:
@@ -300,9 +302,14 @@ def _load_tokenizer(spec: TeacherRecipe, subfolder: str = "") -> PreTrainedToken
 
 
 def _load_model(
-    model_class: type, spec: TeacherRecipe, device: torch.device, unused: tuple[str, ...] = ()
+    model_class: type,
+    spec: TeacherRecipe,
+    device: torch.device,
+    unused: tuple[str, ...] = (),
+    source: str | None = None,
 ) -> PreTrainedModel:
-    """The model, evaluating. Raises ValueError where weights are missing (but those of ``unused``) or of another shape."""
+    """The model, evaluating, of ``source`` (default: what the recipe names). Raises ValueError where weights are missing (but those of
+    ``unused``) or of another shape."""
     # Under torchrun every process has a device of its own; "auto" would spread each one's weights over all of them.
     options = {"device_map": spec.device_map} if spec.device_map and world_size() == 1 else {}
     if spec.quantization:
@@ -317,13 +324,9 @@ def _load_model(
             bnb_4bit_quant_type="nf4",
         )
         options = {"device_map": {"": device}, **options, "quantization_config": settings}
-    source, dtype = source_of(spec.model), DTYPES[spec.dtype]
+    source, dtype = source or source_of(spec.model), DTYPES[spec.dtype]
     model = load_weights(model_class, source, dtype, spec.revision, leftover=True, unused=unused, **options)
     return model if options else model.to(device)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _ready_to_pad(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

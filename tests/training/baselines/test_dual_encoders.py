@@ -1,9 +1,14 @@
 """Models of two towers, each against its own class called by hand."""
 
+import importlib.util
+import io
+import json
 import shutil
+import tempfile
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from transformers import (
     AlignConfig,
@@ -39,6 +44,7 @@ from transformers import (
     SiglipImageProcessorPil,
     SiglipModel,
     SiglipProcessor,
+    SiglipTokenizer,
     ViTImageProcessorPil,
 )
 
@@ -79,6 +85,20 @@ def siglip2_tokenizer():
     return Siglip2Tokenizer({word: i for i, word in enumerate(words)}, padding_side="right")
 
 
+def siglip_tokenizer():
+    """SigLIP's own, as google/siglip-* have it: a model of sentencepiece."""
+    sentencepiece = pytest.importorskip("sentencepiece", reason="needs sentencepiece (the extra training)")
+    model, lines = io.BytesIO(), [f"a photo of {word} {LETTERS}" for word in ("happiness", "anger", "a face like rain")]
+    marks = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1}
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=model, vocab_size=50, hard_vocab_limit=False, minloglevel=2, **marks
+    )
+    with tempfile.NamedTemporaryFile(suffix=".model") as file:
+        file.write(model.getvalue())
+        file.flush()
+        return SiglipTokenizer(file.name)
+
+
 # model class, config, processor class, image processor, tokenizer, what the text is asked with
 DUAL = {
     "clip": (CLIPModel, configured(CLIPConfig, TEXT, VISION), CLIPProcessor, CLIP_IMAGES, small_tokenizer, {}),
@@ -104,6 +124,14 @@ DUAL = {
         SiglipProcessor,
         SiglipImageProcessorPil(size=SIZE),
         small_tokenizer,
+        PADDED,
+    ),
+    "siglip-sentencepiece": (
+        SiglipModel,
+        configured(SiglipConfig, TEXT | {"max_position_embeddings": 64, "pad_token_id": 1, "eos_token_id": 1}, VISION),
+        SiglipProcessor,
+        SiglipImageProcessorPil(size=SIZE),
+        siglip_tokenizer,
         PADDED,
     ),
     "siglip2": (
@@ -215,6 +243,38 @@ def test_a_model_without_its_processor_is_refused(tmp_path, write, name, file, m
     (folder / file).unlink()
     with pytest.raises(ValueError, match=message):
         load_zero_shot_model(str(folder))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(
+            None,
+            marks=pytest.mark.skipif(
+                importlib.util.find_spec("sentencepiece") is not None, reason="sentencepiece is installed"
+            ),
+            id="really",
+        ),
+        transformers.utils.import_utils.SENTENCEPIECE_IMPORT_ERROR,
+        transformers.utils.import_utils.PROTOBUF_IMPORT_ERROR,
+    ],
+)
+def test_without_its_package_the_error_names_the_extra(tmp_path, write, words, monkeypatch):
+    folder = shutil.copytree(write("siglip"), tmp_path / "siglip")
+    (folder / "tokenizer.json").unlink()
+    (folder / "spiece.model").write_bytes(b"what only sentencepiece can read")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "SiglipTokenizer"}))
+    if words is not None:  # also where the packages are installed: transformers' own words
+
+        def missing(*_, **__):
+            raise ImportError(words.format("SiglipTokenizer"))
+
+        monkeypatch.setattr(AutoTokenizer, "from_pretrained", missing)
+    package = "protobuf" if words and "protobuf" in words else "sentencepiece"
+    expected = f'the tokenizer of .* needs {package}, which is not installed: pip install -e ".\\[training\\]"'
+    with pytest.raises(ImportError, match=expected) as caught:
+        load_zero_shot_model(str(folder))
+    assert caught.value.__cause__ is not None
 
 
 @pytest.mark.parametrize("name", ["clip", "siglip", "clipseg"])

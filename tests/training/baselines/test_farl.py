@@ -73,6 +73,22 @@ def test_farl_is_the_clip_it_was_made_of(farl, faces, clips):
     check_features(model, faces, clips)
 
 
+def test_a_file_without_logit_scale_ranks_the_same(farl, tmp_path, faces, capsys):
+    path, _, state = farl
+    torch.save({"state_dict": {k: v for k, v in state.items() if k != "logit_scale"}}, tmp_path / "farl.pth")
+    tokenizer = str(path.parent / "tokenizer")
+    whole = load_zero_shot_model(f"farl:{path}", tokenizer=tokenizer)
+    assert "logit_scale" not in capsys.readouterr().out
+    without = load_zero_shot_model(f"farl:{tmp_path / 'farl.pth'}", tokenizer=tokenizer)
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1 and "farl.pth has no logit_scale: its probabilities use CLIP's usual 100" in said
+    features = whole.image_features(faces)
+    assert torch.equal(features, without.image_features(faces))
+    scale = state["logit_scale"].exp()
+    expected = whole.logits(features, LABELS, "ensemble5") * 100 / scale
+    torch.testing.assert_close(without.logits(features, LABELS, "ensemble5"), expected, atol=1e-3, rtol=0)
+
+
 class Code:
     def __reduce__(self):
         return (print, ("executed",))
@@ -88,7 +104,7 @@ class Code:
         (lambda state: {"state_dict": state | {"ln_final.weight": torch.ones(3)}}, "'wrong shape': 'text_model.final"),
         (lambda state: {"state_dict": state | {"ln_final.bias": torch.full((64,), torch.nan)}}, "'not finite': 'text"),
         (lambda state: {"state_dict": state | {"visual.layer1.weight": torch.ones(3)}}, "'unknown': 'visual.layer1"),
-        (lambda state: {"state_dict": {k: v for k, v in state.items() if k != "logit_scale"}}, "'missing': 'logit_sc"),
+        (lambda state: {"state_dict": {k: v for k, v in state.items() if k != "ln_final.bias"}}, "'missing': 'text_mo"),
         (
             lambda state: {"state_dict": {"mlp.weight": torch.ones(3, 3)}},
             "is no ViT CLIP with OpenAI's names: visual.c",

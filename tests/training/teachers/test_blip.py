@@ -1,5 +1,6 @@
 """BLIP-2 and InstructBLIP with T5: the full model's encoder output, without its decoder."""
 
+import json
 import shutil
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import BlipImageProcessorPil, T5ForConditionalGeneration
 
+from tests.conftest import picture
 from tests.training.small_models import bert_tokenizer
 from tests.training.teachers.models import (
     ASK,
@@ -22,6 +24,7 @@ from tests.training.teachers.models import (
     t5_tokenizer,
     teacher,
 )
+from training.t5_encoders import Blip2Encoder, InstructBlipEncoder
 
 
 def stock_hidden(kind, folder, faces, instruction):
@@ -97,6 +100,44 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, blips, name, fault):
 
 
 @VISION_KINDS
+def test_of_a_model_on_the_hub_only_the_encoders_files_are_fetched(kind, tmp_path, blips, faces, monkeypatch):
+    """A Hub of one model whose weights are many files. What it serves is asked for by name, and lands in the Hub's cache."""
+    hub, commit = shutil.copytree(blips[kind], tmp_path / "hub"), "0123456789" * 4
+    (hub / "model.safetensors").unlink()
+    STOCK[kind][1].from_pretrained(blips[kind], dtype=torch.float32).save_pretrained(hub, max_shard_size="8KB")
+    weight_map = json.loads((hub / "model.safetensors.index.json").read_text())["weight_map"]
+    decoder = {file for name, file in weight_map.items() if ".decoder." in name or ".lm_head." in name}
+    rest = {file for name, file in weight_map.items() if not (".decoder." in name or ".lm_head." in name)}
+    assert len(decoder - rest) > 3
+
+    cached = tmp_path / "cache" / "models--owner--name"
+    snapshot = cached / "snapshots" / commit
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text(commit)
+    shutil.copytree(hub, snapshot, ignore=shutil.ignore_patterns("*.safetensors"))
+    if kind == "instructblip":  # the Hub has none, and its cache notes that
+        nothing = cached / ".no_exist" / commit / "qformer_tokenizer" / "config.json"
+        nothing.parent.mkdir(parents=True)
+        nothing.touch()
+    asked = []
+
+    def serve(source, names, **options):
+        assert source == "owner/name" and options["revision"] == commit
+        asked.extend(names)
+        for name in names:
+            shutil.copy(hub / name, snapshot / name)
+        return [str(snapshot / name) for name in names]
+
+    monkeypatch.setattr("training.t5_encoders.cached_files", serve)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    vectors = teacher(kind, "owner/name")(faces, ASK)
+    assert set(asked) == rest | {"config.json"}
+    assert torch.equal(vectors, teacher(kind, blips[kind])(faces, ASK))
+    assert torch.equal(vectors, teacher(kind, hub)(faces, ASK))  # a folder is read where it lies
+
+
+@VISION_KINDS
 def test_only_instructblips_image_tokens_know_the_instruction(kind, blips, faces):
     model = teacher(kind, blips[kind]).model
     queries = []
@@ -126,13 +167,35 @@ def test_paper_preprocessing_is_squashed_and_not_normalised(blips, faces):
 
 @VISION_KINDS
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_computes_but_gives_float32(kind, dtype, blips, faces):
+def test_half_precision_leaves_what_lavis_leaves_in_float32(kind, dtype, blips, faces):
     half = teacher(kind, blips[kind], dtype=dtype)
-    assert half.model.language_projection.weight.dtype == getattr(torch, dtype)
-    assert half.model.qformer.dtype == (torch.float32 if dtype == "float16" else torch.bfloat16)
-    vectors, exact = half(faces, ASK), teacher(kind, blips[kind])(faces, ASK)
+    dtypes = {}
+    for name, parameter in half.model.named_parameters():
+        dtypes.setdefault(name.partition(".")[0], set()).add(parameter.dtype)
+    whole = ("qformer", "query_tokens", "language_projection")
+    assert all(dtypes.pop(name) == {torch.float32} for name in whole)
+    assert dtypes["vision_model"] == {getattr(torch, dtype)} and getattr(torch, dtype) in dtypes["language_model"]
+
+    exact = teacher(kind, blips[kind])(faces, ASK)
+    vectors = half(faces, ASK)
     assert vectors.dtype == torch.float32 and not torch.equal(vectors, exact)
     assert torch.cosine_similarity(vectors, exact).min() > 0.99
+
+
+@VISION_KINDS
+def test_float32_between_the_halves_is_nearer_to_float32_throughout(kind, blips, monkeypatch):
+    """What `_keep_in_fp32_modules_strict` buys, with the same weights: Q-Former, queries and projection in bfloat16, or not."""
+    faces = [picture(seed, (40, 40)) for seed in range(16)]
+    exact = teacher(kind, blips[kind])(faces, ASK)
+    kept = teacher(kind, blips[kind], dtype="bfloat16")(faces, ASK)
+    encoder = {"blip2": Blip2Encoder, "instructblip": InstructBlipEncoder}[kind]
+    monkeypatch.setattr(encoder, "_keep_in_fp32_modules_strict", [])
+    cast = teacher(kind, blips[kind], dtype="bfloat16")
+    assert cast.model.qformer.dtype == torch.bfloat16
+    error, error_cast = ((each - exact).pow(2).mean().sqrt().item() for each in (kept, cast(faces, ASK)))
+    assert error < 0.95 * error_cast, (
+        "root mean square distance; BLIP-2: 0.0085 and 0.0101, InstructBLIP: 0.0045 and 0.0050"
+    )
 
 
 def test_processes_of_torchrun_do_not_share_their_devices(blips, faces, monkeypatch):

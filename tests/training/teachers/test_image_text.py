@@ -1,7 +1,11 @@
 """Decoder-only models that look at pictures: one hidden state of the full model, averaged."""
 
+import importlib.util
+import json
+
 import pytest
 import torch
+import transformers
 from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
@@ -22,6 +26,9 @@ from transformers import (
 from tests.conftest import picture, small_tokenizer
 from tests.training.small_models import QFORMER, bert_tokenizer, random_weights
 from tests.training.teachers.models import ASK, QUERIES, SIDE, STOCK, VISION, VISION_KINDS, teacher
+
+NO_VLM = [name for name in ("torchvision", "num2words") if importlib.util.find_spec(name) is None]
+needs_vlm = pytest.mark.skipif(bool(NO_VLM), reason=f"needs {', '.join(NO_VLM)} (the extra vlm)")
 
 LLAMA = {"model_type": "llama", "vocab_size": 540, "hidden_size": 32, "intermediate_size": 48}
 LLAMA |= {"num_hidden_layers": 3, "num_attention_heads": 2, "num_key_value_heads": 2, "pad_token_id": 0}
@@ -162,3 +169,125 @@ def test_image_text_refusals(tmp_path, blips, clip_folder):
     (folder / "processor_config.json").unlink()
     with pytest.raises(ValueError, match="processor"):
         teacher("image-text", folder)
+
+
+# Qwen-VL and SmolVLM: their classes, as small as they come. Their video processors want torchvision, also for pictures alone.
+ROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
+QWEN_TEXT = {"vocab_size": 540, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3}
+QWEN_TEXT |= {"num_attention_heads": 2, "num_key_value_heads": 2, "rope_parameters": ROPE}
+QWEN_EYES = {"depth": 2, "num_heads": 2, "patch_size": 7, "spatial_merge_size": 2, "temporal_patch_size": 2}
+QWEN = {
+    "Qwen2VL": QWEN_EYES | {"embed_dim": 32, "hidden_size": 32, "mlp_ratio": 2},
+    "Qwen2_5_VL": QWEN_EYES
+    | {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "out_hidden_size": 32,
+        "window_size": 28,
+        "fullatt_block_indexes": [1],
+    },
+}
+QWEN_CHAT = CHAT.replace("<image>", "<|vision_start|><|image_pad|><|vision_end|>")
+QWEN_MARKS = ["<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "<|video_pad|>"]
+
+
+def write_qwen(folder, name):
+    """Pictures keep their shape, so that each becomes a number of tokens of its own."""
+    tokenizer = small_tokenizer()
+    tokenizer.add_tokens(QWEN_MARKS, special_tokens=True)
+    start, image, end, video = tokenizer.convert_tokens_to_ids(QWEN_MARKS)
+    config = getattr(transformers, f"{name}Config")(
+        text_config=dict(QWEN_TEXT),
+        vision_config=dict(QWEN[name]),
+        image_token_id=image,
+        video_token_id=video,
+        vision_start_token_id=start,
+        vision_end_token_id=end,
+    )
+    random_weights(getattr(transformers, f"{name}ForConditionalGeneration")(config)).save_pretrained(folder)
+    sizes = {"patch_size": 7, "size": {"shortest_edge": 28 * 28, "longest_edge": 70 * 70}}
+    tokenizer.chat_template = QWEN_CHAT
+    tokenizer.save_pretrained(folder)
+    write_processor(
+        folder,
+        f"{name}Processor",
+        {"image_processor_type": "Qwen2VLImageProcessor", **sizes},
+        {"video_processor_type": "Qwen2VLVideoProcessor", **sizes},
+    )
+    return folder
+
+
+def write_smolvlm(folder):
+    tokenizer = image_tokenizer()
+    config = transformers.SmolVLMConfig(
+        vision_config=dict(PLAIN_VISION),
+        text_config=dict(LLAMA),
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        scale_factor=2,
+    )
+    random_weights(transformers.SmolVLMForConditionalGeneration(config)).save_pretrained(folder)
+    tokenizer.chat_template = CHAT
+    tokenizer.save_pretrained(folder)
+    sizes = {"size": {"longest_edge": 2 * SIDE}, "max_image_size": {"longest_edge": SIDE}}
+    write_processor(
+        folder,
+        "SmolVLMProcessor",
+        {"image_processor_type": "SmolVLMImageProcessor", **sizes},
+        {"video_processor_type": "SmolVLMVideoProcessor", **sizes},
+        image_seq_len=4,
+    )
+    return folder
+
+
+def write_processor(folder, name, images, videos, **options):
+    """By hand: without torchvision such a processor cannot be made, and a folder from the Hub must be refused well."""
+    whole = {"processor_class": name, "image_processor": images, "video_processor": videos, **options}
+    (folder / "processor_config.json").write_text(json.dumps(whole))
+
+
+@needs_vlm
+@pytest.mark.parametrize("name", QWEN)
+def test_qwen_vl_equals_the_plain_model(tmp_path, name):
+    faces = [picture(0, (50, 40)), picture(1, (20, 60)), picture(2, (30, 30))]
+    prompt = f"user: <|vision_start|><|image_pad|><|vision_end|>{ASK}"
+    lengths = check_image_text(write_qwen(tmp_path, name), faces, prompt, (-1, 1))
+    assert len(set(lengths)) > 1
+
+
+@needs_vlm
+def test_smolvlm_equals_the_plain_model(tmp_path, faces):
+    check_image_text(write_smolvlm(tmp_path), faces, f"user: <image>{ASK}", (-1, 1))
+
+
+def refuses_without(folder, package):
+    with pytest.raises(
+        ImportError, match=f'needs {package}, which is not installed: pip install -e ".\\[vlm\\]"'
+    ) as caught:
+        teacher("image-text", folder)
+    assert caught.value.__cause__ is not None
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="torchvision is installed")
+def test_without_torchvision_the_error_names_the_extra(tmp_path):
+    for name in QWEN:
+        refuses_without(write_qwen(tmp_path, name), "torchvision")
+
+
+def test_an_error_of_transformers_for_any_package_names_the_extra(tmp_path, monkeypatch, clip_folder):
+    """Also where the packages are installed: transformers' own words."""
+    folder = write_llava(tmp_path)
+    wording = transformers.utils.import_utils.TORCHVISION_IMPORT_ERROR.format("SmolVLMVideoProcessor")
+    for package, words in (
+        ("torchvision", wording),
+        (
+            "num2words",
+            "Package `num2words` is required to run SmolVLM processor. Install it with `pip install num2words`.",
+        ),
+    ):
+
+        def missing(*_, words=words, **__):
+            raise ImportError(words)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(AutoProcessor, "from_pretrained", missing)
+            refuses_without(folder, package)
