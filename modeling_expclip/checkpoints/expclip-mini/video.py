@@ -240,7 +240,8 @@ def _file(source: str | Path, meter: _Meter) -> Iterator[tuple[float, Any]]:
 
         stream = container.streams.video[0]
         codec = stream.codec_context
-        stream.thread_type = "AUTO"
+        # Threads that work on several frames at once have made them before their size can be seen; those of one frame are slower.
+        stream.thread_type = "AUTO" if meter.limits.pixels is None else "SLICE"
         meter.frame(0, 0.0, codec.width * codec.height)
         rate = stream.average_rate or Fraction(25)
         start, last, count, still, damaged, refused = None, 0.0, 0, 0, 0, False
