@@ -10,14 +10,18 @@ from pathlib import Path
 from modeling_expclip.processing_expclip import image_endings
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # FER2013Train -> FER, Train; val_set -> val, set
-_PARTS = {"train": r"train(ing)?(set)?", "validation": r"(val|valid|validation|dev)(set)?", "test": r"test(ing)?(set)?"}
+_PARTS = {  # of several that fit, the first: FER2013's PublicTest is for validation
+    "train": r"train(ing)?(set)?",
+    "validation": r"(val|valid|validation|dev)(set)?|public test",
+    "test": r"test(ing)?(set)?",
+}
 _FIRST = ("test", "validation", "train")  # what to score, best first
 
 
 def part_of(name: str) -> str | None:
     """``train``, ``validation`` or ``test``, as a word of the name of a file or folder says, or None."""
-    words = [word.lower() for word in _WORDS.findall(name)]
-    return next((part for part, word in _PARTS.items() if any(re.fullmatch(word, own) for own in words)), None)
+    words = " ".join(_WORDS.findall(name)).lower()
+    return next((part for part, word in _PARTS.items() if re.search(rf"\b({word})\b", words)), None)
 
 
 def refuse_several_parts(root: Path, ask: str) -> None:
@@ -34,7 +38,7 @@ def refuse_several_parts(root: Path, ask: str) -> None:
             if part and part not in found and _holds_data(path):
                 found[part] = path
         if len(found) > 1:
-            names = " and ".join(str(path.relative_to(root)) for path in found.values())
+            names = " and ".join(str(found[part].relative_to(root)) for part in _PARTS if part in found)
             best = next(found[part] for part in _FIRST if part in found)
             raise ValueError(
                 f"{root} holds several parts of a data set, {names}, which would be read as one; give one of them, such as {ask}={best}"
