@@ -196,7 +196,8 @@ def _done(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"{folder / _DONE} does not say which weights and data it was made with, as version 0.1 did not; {remedy}"
         )
-    columns = {*columns_of(found["request"].get("min_samples", 1))}
+    least = found["request"].get("min_samples")
+    columns = {*columns_of(least if isinstance(least, int) else 1)}
     if not found["rows"] or not all(isinstance(row, dict) and {*row} == columns for row in found["rows"]):
         raise ValueError(f"{folder / _DONE} holds rows of other columns than results.csv; {remedy}")
     return found

@@ -11,7 +11,9 @@ from modeling_expclip import LABEL_SETS
 from modeling_expclip.video import sample_clip
 from tests.conftest import picture
 from training.data import load_faces
+from training.recipe import FacesRecipe
 from training.samples import load_samples
+from training.zero_shot import load_zero_shot
 
 
 def save(path: Path, seed: int = 0) -> None:
@@ -54,6 +56,15 @@ def test_a_root_of_several_parts_is_not_read_whole(tmp_path, name, train, test):
     with pytest.raises(ValueError) as caught:
         load(name, tmp_path)
     assert str(caught.value).endswith(f"such as {name}={tmp_path / parts[1]}")
+
+
+def test_training_refuses_such_roots_where_it_asks_for_a_part_or_scores(tmp_path):
+    for name in ("train/4/a.png", "test/4/b.png"):
+        save(tmp_path / name)
+    with pytest.raises(ValueError, match="train and test, which would be read as one; .* such as rafdb-train="):
+        load_faces([f"rafdb-train={tmp_path}"])
+    with pytest.raises(ValueError, match="train and test, which would be read as one; .* such as rafdb="):
+        load_zero_shot(f"rafdb={tmp_path}", None, LABEL_SETS["rafdb"], FacesRecipe())
 
 
 def test_parts_are_parts_only_where_both_hold_data(tmp_path):
