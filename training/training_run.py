@@ -43,7 +43,7 @@ from training.trainer import AlignmentModel, ExpCLIPTrainer, PairDataset, as_it_
 from training.zero_shot import load_zero_shot
 
 _RECIPE = "recipe.yaml"
-_MEAN_OF = 4096  # vectors that are summed at once
+_MEAN_OF = 1024  # vectors that are summed at once
 
 
 def train_from_cache(
