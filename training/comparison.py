@@ -12,12 +12,17 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from training.bootstrap import paired_difference
+from training.scores import score_columns
 
-_SCORES = [f"d_{score}{end}" for score in ("uar", "war") for end in ("", "_low", "_high")]
-COLUMNS = ("benchmark", "fold", "prompt_set", "model", "other", "n", *_SCORES)
+_ABOUT = ("benchmark", "fold", "prompt_set", "model", "other", "n")
 
 
-def compare(pairs: Sequence[tuple[dict[str, Any], Path]]) -> list[dict[str, Any]]:
+def columns_of(min_samples: int) -> tuple[str, ...]:
+    """Columns of differences.csv."""
+    return (*_ABOUT, *(f"d_{name}{end}" for name in score_columns(min_samples) for end in ("", "_low", "_high")))
+
+
+def compare(pairs: Sequence[tuple[dict[str, Any], Path]], min_samples: int) -> list[dict[str, Any]]:
     """For each two models with the same data: the first's scores minus the second's, in percentage points, with 95 % intervals.
 
     Args:
@@ -34,16 +39,14 @@ def compare(pairs: Sequence[tuple[dict[str, Any], Path]]) -> list[dict[str, Any]
         for ours, theirs in combinations(tables, 2):
             own = [
                 {"benchmark": benchmark, "fold": fold, "prompt_set": prompts, "model": ours, "other": theirs}
-                | _difference(tables[ours][fold, prompts], tables[theirs][fold, prompts])
+                | _difference(tables[ours][fold, prompts], tables[theirs][fold, prompts], min_samples)
                 for fold, prompts in tables[ours]
                 if (fold, prompts) in tables[theirs]
             ]
             rows += own
             if len({row["fold"] for row in own}) > 1:
-                rows += [
-                    _mean([row for row in own if row["prompt_set"] == p])
-                    for p in dict.fromkeys(r["prompt_set"] for r in own)
-                ]
+                for prompts in dict.fromkeys(row["prompt_set"] for row in own):
+                    rows.append(_mean([row for row in own if row["prompt_set"] == prompts], min_samples))
     return rows
 
 
@@ -59,22 +62,29 @@ def _guesses(path: Path) -> dict[tuple[str, str], np.ndarray]:
     return {key: np.array(samples, dtype=object) for key, samples in found.items()}
 
 
-def _difference(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
+def _difference(ours: np.ndarray, theirs: np.ndarray, min_samples: int) -> dict[str, Any]:
     if not np.array_equal(ours[:, :2], theirs[:, :2]):
         raise ValueError(
             "two models were scored on other samples of the same data; remove their folders, and run them again"
         )
     both = np.array([a is not None and b is not None for a, b in zip(ours[:, 2], theirs[:, 2])])
-    classes, codes = np.unique(
-        np.concatenate([ours[both, 1], ours[both, 2], theirs[both, 2]]).astype(str), return_inverse=True
-    )
-    truth, *guesses = codes.reshape(3, -1)
-    found = paired_difference(*guesses, truth, len(classes))
-    return {"n": int(both.sum())} | {
-        f"d_{s}{end}": v for s in ("uar", "war") for end, v in zip(("", "_low", "_high"), found[s])
-    }
+    words = np.concatenate([ours[both, 1], ours[both, 2], theirs[both, 2]]).astype(str)
+    classes, codes = np.unique(words, return_inverse=True)
+    truth, *guesses = codes.reshape(3, -1)  # each (samples that both models scored,)
+    found: dict[str, tuple] = dict(paired_difference(*guesses, truth, len(classes)))
+    for name in score_columns(min_samples)[2:]:
+        large = np.bincount(truth).max() >= min_samples
+        found[name] = (
+            paired_difference(*guesses, truth, len(classes), least=min_samples)["uar"] if large else (None,) * 3
+        )
+    row = {f"d_{name}{end}": value for name in found for end, value in zip(("", "_low", "_high"), found[name])}
+    return {"n": int(both.sum())} | row
 
 
-def _mean(folds: list[dict[str, Any]]) -> dict[str, Any]:
-    mean = {**folds[0], "fold": "mean", "n": sum(row["n"] for row in folds)} | dict.fromkeys(_SCORES)
-    return mean | {name: sum(row[name] for row in folds) / len(folds) for name in ("d_uar", "d_war")}
+def _mean(folds: list[dict[str, Any]], min_samples: int) -> dict[str, Any]:
+    mean = dict.fromkeys(columns_of(min_samples)) | {name: folds[0][name] for name in _ABOUT}
+    mean |= {"fold": "mean", "n": sum(row["n"] for row in folds)}
+    for name in score_columns(min_samples):
+        own = [row[f"d_{name}"] for row in folds]
+        mean[f"d_{name}"] = None if None in own else sum(own) / len(own)
+    return mean

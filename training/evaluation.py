@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,21 +137,26 @@ def evaluate(pairs: Sequence[Pair], prompts: Sequence[str], output: Path, *, bat
         return Results([], [], [])
     done = [_done(pair.folder(output)) for pair in pairs]
     rows, groups = ([row for each in done for row in each[name]] for name in ("rows", "groups"))
-    compared = comparison.compare(
-        [(each["rows"][0], pair.folder(output) / _PREDICTIONS) for each, pair in zip(done, pairs)]
-    )
-    write_csv(output / "results.csv", map(_rounded, rows), columns_of(pairs[0].min_samples))
-    if groups:
-        write_csv(output / "groups.csv", map(_rounded, groups), tuple(groups[0]))
-    if compared:
-        write_csv(output / "differences.csv", map(_rounded, compared), comparison.COLUMNS)
+    scored = [(each["rows"][0], pair.folder(output) / _PREDICTIONS) for each, pair in zip(done, pairs)]
+    compared = comparison.compare(scored, pairs[0].min_samples)
+    least = pairs[0].min_samples
+    write_csv(output / "results.csv", map(_rounded, rows), columns_of(least))
+    for name, table, columns in (
+        ("groups.csv", groups, tuple(groups[0]) if groups else ()),
+        ("differences.csv", compared, comparison.columns_of(least)),
+    ):
+        if table:
+            write_csv(output / name, map(_rounded, table), columns)
+        else:
+            (output / name).unlink(missing_ok=True)  # an earlier run's, of other models or data than results.csv
     return Results(rows, groups, compared)
 
 
 def _check_counts(pair: Pair, folds: dict[str, Samples]) -> None:
     """Raises ValueError before anything is computed where no class is as large as is asked."""
     for fold, samples in folds.items():
-        largest = max(map(samples.labels.count, {*samples.labels}))
+        known = [label for label in samples.labels if not pair.classes or label in pair.classes]
+        largest = max(map(known.count, {*known}), default=pair.min_samples)  # without any, the run says why
         if largest < pair.min_samples:
             raise ValueError(
                 f"{pair.source}, fold {fold}: no class has {pair.min_samples} samples, the largest has {largest}; lower --min-samples"
@@ -183,6 +188,13 @@ def _of_all(folds: dict[str, Samples], of: Callable[[Samples], str]) -> str:
     """What identifies the data of all folds, from what identifies that of each."""
     found = [f"{fold} {of(samples)}" for fold, samples in folds.items()]
     return f"sha256 {hashlib.sha256(repr(found).encode()).hexdigest()}"
+
+
+def _own_version() -> str:
+    try:
+        return version("expclip")
+    except PackageNotFoundError:  # training runs from a clone
+        return "not installed"
 
 
 def _done(folder: Path) -> dict[str, Any]:
@@ -217,7 +229,7 @@ def _run(
     stamp, data = ("", "") if rank() else (_of_all(folds, Samples.stamp), _of_all(folds, Samples.digest))
     traced = {
         "model_source": pair.model, "weights": weights, "data_source": pair.source, "data": data,
-        "transformers": transformers.__version__, "torch": torch.__version__, "expclip": version("expclip"), "pillow": PIL.__version__,
+        "transformers": transformers.__version__, "torch": torch.__version__, "expclip": _own_version(), "pillow": PIL.__version__,
     }  # fmt: skip
     classes = pair.classes or tuple(sorted({label for samples in folds.values() for label in samples.labels}))
     rows, tables, groups = [], [], []

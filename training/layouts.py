@@ -91,8 +91,10 @@ def _images(folder: Path) -> list[Path]:
     for path in found:
         try:
             path.as_posix().encode()
-        except UnicodeEncodeError:
-            raise ValueError(f"{os.fsencode(path)!r}: the name is not UTF-8, which ids have to be; rename it") from None
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"{os.fsencode(path)!r}: the name is not UTF-8, which ids have to be; rename it"
+            ) from error
     return sorted(found, key=_natural)
 
 
@@ -154,7 +156,9 @@ def _affectnet(root: Path) -> Iterator[Entry]:
         except OSError:
             raise
         except Exception as error:  # numpy raises many kinds on damaged files
-            raise ValueError(f"{annotation}: expected the number of a class, {type(error).__name__}: {error}") from None
+            raise ValueError(
+                f"{annotation}: expected the number of a class, {type(error).__name__}: {error}"
+            ) from error
         yield Entry(image.relative_to(root).as_posix(), (image,), _class_of(number, AFFECTNET))
 
 
@@ -303,7 +307,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
         except UnicodeDecodeError as error:
             raise ValueError(
                 f"{where} is not UTF-8 ({error.reason} at its byte {error.start + 1}); save it as UTF-8"
-            ) from None
+            ) from error
         if "\0" in text:
             raise ValueError(f"{where} holds a zero byte: this is no text file in UTF-8")
         if text.strip():

@@ -103,11 +103,13 @@ def _tables(
         sections.append(_measured(name, [row for row in measured if row["benchmark"] == name]))
         own = [row for row in compared if row["benchmark"] == name]
         if own:
+            least = _least(own[0], "d_uar")
             header = ["model", "minus", "prompts", "fold", "n", "UAR, points", "WAR, points"]
+            header += [f"{column.removeprefix('d_')}, points" for column in least]
             cells = [
                 [
                     *(str(row[key]) for key in ("model", "other", "prompt_set", "fold", "n")),
-                    *(_score(row, f"d_{m}", "+") for m in ("uar", "war")),
+                    *(_score(row, metric, "+") for metric in ("d_uar", "d_war", *least)),
                 ]
                 for row in own
             ]
@@ -138,7 +140,7 @@ def _tables(
 def _measured(name: str, own: Sequence[dict[str, Any]]) -> Table:
     """A benchmark's results, beside what the paper's logs say where they do."""
     logged = {(r["model"], r["prompt_set"]): r for r in reported() if r["benchmark"] == name and r["prompt_set"]}
-    least = [column for column in own[0] if re.fullmatch("uar_min[0-9]+", column)]
+    least = _least(own[0], "uar")
     header, cells = ["model", "prompts", "n", "skipped", "UAR, %", "WAR, %", *(f"{column}, %" for column in least)], []
     if logged:
         header += ["UAR reported, %", "WAR reported, %", "UAR difference, points", "WAR difference, points"]
@@ -150,6 +152,11 @@ def _measured(name: str, own: Sequence[dict[str, Any]]) -> Table:
             cells[-1] += [f"{there[m]:.2f}" if there else "" for m in ("uar", "war")]
             cells[-1] += [f"{row[m] - there[m]:+.2f}" if there else "" for m in ("uar", "war")]
     return f"{name}: measured (chance: UAR {own[0]['chance_uar']:.1f} %)", header, cells
+
+
+def _least(row: dict[str, Any], name: str) -> list[str]:
+    """The columns of a UAR with a least number of samples."""
+    return [column for column in row if re.fullmatch(f"{name}_min[0-9]+", column)]
 
 
 def _shown(row: dict[str, Any]) -> str:

@@ -71,6 +71,21 @@ def test_any_content_is_read_or_named(layout):
     check()
 
 
+@given(contents)
+@settings(max_examples=80, deadline=None, derandomize=True)
+def test_any_votes_of_ferplus_are_read_or_named(content):
+    with tempfile.TemporaryDirectory() as folder:
+        header = b"Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF\n"
+        (data_set(Path(folder)) / "fer2013new.csv").write_bytes(header + content)
+        for part in ("", "-test"):
+            try:
+                faces = load_faces([f"ferplus{part}={folder}"], labels="paper")
+            except (ValueError, OSError) as error:
+                assert folder in str(error) and len(str(error)) < 1200
+            else:
+                assert len(faces) and None not in faces["label"]
+
+
 @pytest.mark.parametrize("layout", ["list", "ferplus"])
 def test_benchmarks_read_the_same_or_name_it(layout):
     @given(contents)

@@ -18,7 +18,6 @@ from tests.conftest import picture
 from tests.training.conftest import call, write_faces
 from training.bootstrap import intervals, paired_difference
 from training.plots import confusion_matrix
-from training.report import reported
 
 
 @pytest.fixture
@@ -189,6 +188,12 @@ def test_models_are_compared_on_the_same_samples(tmp_path, model, faces, benchma
     assert f"{expected['uar'][0]:+.2f} ({expected['uar'][1]:+.1f} to {expected['uar'][2]:+.1f})" in report
 
 
+def test_no_differences_of_models_that_are_not_in_the_results(tmp_path, model, faces, benchmark):
+    for models, there in (([model, f"clip-of:{model}"], True), ([model], False)):
+        assert benchmark(models, f"mine={faces}")[0] == 0
+        assert (tmp_path / "out" / "differences.csv").exists() is there
+
+
 def test_differences_of_folds(tmp_path, model, faces, benchmark):
     for fold in range(1, 6):
         (tmp_path / f"set_{fold}.txt").write_text(f"faces/Happy 6 0\nfaces/Sad 3 {1 + fold % 2}\n")
@@ -205,8 +210,12 @@ def test_differences_of_folds(tmp_path, model, faces, benchmark):
 
 
 def test_uar_of_classes_with_enough_samples_says_so_in_its_name(tmp_path, model, faces, benchmark):
-    assert benchmark([model], f"mine={faces}", "--min-samples", "4")[0] == 0
-    (row,) = table(tmp_path)
+    assert benchmark([model, f"clip-of:{model}"], f"mine={faces}", "--min-samples", "4")[0] == 0
+    row, towers = table(tmp_path)
+    (difference,) = table(tmp_path, "differences.csv")
+    expected = float(row["uar_min4"]) - float(towers["uar_min4"])
+    assert float(difference["d_uar_min4"]) == pytest.approx(expected, abs=0.011)
+    assert float(difference["d_uar_min4_low"]) <= float(difference["d_uar_min4_high"])
     samples = pq.read_table(tmp_path / "out" / "my-model" / "mine" / "predictions.parquet").to_pylist()
     recalls = {
         name: 100 * np.mean([s["guess"] == name for s in samples if s["truth"] == name]) for name in ("Happy", "Sad")
@@ -302,4 +311,3 @@ def test_intervals_are_of_the_same_numbers(tmp_path, model, faces, benchmark):
     guess, truth = (np.array([["Happy", "Sad"].index(s[key]) for s in samples]) for key in ("guess", "truth"))
     low, high = intervals(guess, truth, 2)["uar"]
     assert (float(row["uar_low"]), float(row["uar_high"])) == pytest.approx((low, high), abs=0.006)
-    assert reported()  # the paper's figures are there to stand beside
