@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from .faces import DEFAULT_MARGIN, FaceDetector
 from .pipeline_expclip import FacialExpressionPipeline
 from .processing_expclip import image_endings
 from .timeline import FPS, RESOLUTION
-from .video import VIDEO_ENDINGS, is_video
+from .video import VIDEO_ENDINGS, is_video, read_frames
 
 NO_FACE = "no face found"
+_FRAMES = 4  # of a video, for a look at it
 
 
 @dataclass
@@ -86,6 +88,17 @@ def _is_folder(path: str) -> bool:
         return Path(path).is_dir()
     except OSError:  # a name too long, no permission: reading it will say so in its row
         return False
+
+
+def first_images(rows: Iterable[Row], settings: Settings) -> Iterator[Any]:
+    """The paths of images, and some frames of each video, to look at before the run; what cannot be read is left to the run."""
+    for row in rows:
+        if row.error is None and is_moving(row):
+            with suppress(Exception):  # decoders of damaged files raise whatever they please
+                for frame in itertools.islice(read_frames(row.path, settings.fps, settings.frames_fps), _FRAMES):
+                    yield frame.image
+        elif row.error is None and "://" not in row.path:  # nothing is fetched twice
+            yield row.path
 
 
 class Classifier:

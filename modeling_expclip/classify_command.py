@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from . import tables
-from .classify import Classifier, Row, Settings, find_files, is_moving
+from .classify import Classifier, Row, Settings, find_files, first_images, is_moving
+from .crops import crops_warning
 from .faces import DEFAULT_MARGIN
 from .journal import Journal
 from .plot import draw_timeline
@@ -38,6 +39,8 @@ def run_classify(arguments: Namespace, labels: tuple[str, ...]) -> int:
             if journal.done:
                 print(f"{len(journal.done)} of {len(rows)} files were done before; going on", file=sys.stderr)
                 rows = [row for row in rows if row.path not in journal.done]
+        if arguments.faces is None and (warning := crops_warning(first_images(rows, settings))) is not None:
+            print(f"{warning}: add --faces to find faces first, or --no-faces if they are crops", file=sys.stderr)
         _run(classifier, rows, labels, journal, summary, arguments.plot)
         finished = True
     finally:  # an interrupted run shows and keeps what it has
@@ -121,7 +124,7 @@ def _settings(arguments: Namespace, labels: tuple[str, ...]) -> Settings:
     return Settings(
         labels=labels,
         prompts=arguments.prompts,
-        faces=arguments.faces,
+        faces=bool(arguments.faces),
         detector=arguments.detector,
         margin=DEFAULT_MARGIN if arguments.margin is None else arguments.margin,
         align=arguments.align,

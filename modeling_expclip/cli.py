@@ -95,8 +95,7 @@ def _add_classify(commands: argparse._SubParsersAction) -> None:
     add(
         "--faces",
         action=argparse.BooleanOptionalAction,
-        default=False,
-        help="find faces first (default: inputs are face crops)",
+        help="find faces first (default: inputs are face crops, and you are told if they do not look it)",
     )
     add("--margin", type=float, help="around a face, as a share of its size (default: 0)")
     add("--align", action="store_true", help="turn faces so that the eyes are level")

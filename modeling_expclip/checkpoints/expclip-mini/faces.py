@@ -101,7 +101,7 @@ class FaceDetector:
             try:
                 self._own.detector = cv2.FaceDetectorYN.create(str(self._weights), "", (8, 8), self.threshold)
             except cv2.error as error:
-                raise ValueError(f"OpenCV {cv2.__version__} cannot use {self._weights}: {error}") from None
+                raise ValueError(f"OpenCV {cv2.__version__} cannot use {self._weights}: {error}") from error
         return self._own.detector
 
 
@@ -158,18 +158,29 @@ def _face(row: np.ndarray, size: tuple[int, int]) -> Face | None:
 def _opencv():
     try:
         import cv2
-    except ImportError:
+    except ImportError as error:
         raise ImportError(
             "finding faces needs OpenCV: pip install opencv-python-headless; or pass faces already cropped with --no-faces"
-        ) from None
+        ) from error
     logging = cv2.utils.logging  # OpenCV 5 warns of every network that it runs on the CPU
     logging.setLogLevel(logging.LOG_LEVEL_ERROR)
     return cv2
 
 
+def weights_at_hand() -> str | None:
+    """The weights' file without asking the network: the one that ``EXPCLIP_YUNET`` names, there or not, else the Hub's where it
+    was downloaded before, else None."""
+    if named := os.environ.get(_VARIABLE):
+        return named
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(_REPO, _FILE, revision=_REVISION)
+    return cached if isinstance(cached, str) else None
+
+
 def _yunet(weights: str | Path | None) -> Path:
     """The weights' file, found and compared with the known sha256."""
-    named = weights if weights is not None else os.environ.get(_VARIABLE)
+    named = weights if weights is not None else weights_at_hand()
     if named:
         path = Path(named)
         if not path.is_file():
@@ -185,7 +196,7 @@ def _yunet(weights: str | Path | None) -> Path:
             raise OSError(
                 f"no face detector; pass faces already cropped with --no-faces, or set {_VARIABLE} to a copy of {_FILE} "
                 f"(from the Hub's {_REPO}, which failed: {reason})"
-            ) from None
+            ) from error
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != _SHA256:
         raise ValueError(f"{path} is not {_FILE}: its sha256 is {digest}, expected {_SHA256}; fetch it again")
