@@ -19,6 +19,7 @@ from .checkpoint import load_checkpoint
 from .faces import DEFAULT_MARGIN, FaceDetector
 from .pipeline_expclip import FacialExpressionPipeline
 from .processing_expclip import image_endings
+from .terminal import printable
 from .timeline import FPS, RESOLUTION
 from .video import VIDEO_ENDINGS, is_video, read_frames
 
@@ -168,7 +169,7 @@ class Classifier:
                     **self._options,
                 )
                 row.error = NO_FACE
-                for entry in tqdm(entries, desc=Path(row.path).name, unit="row", leave=False, disable=None):
+                for entry in tqdm(entries, desc=printable(Path(row.path).name), unit="row", leave=False, disable=None):
                     row.error = None
                     yield row, [Row(row.path, **entry)], False
             except ImportError:  # no PyAV: a wrong call, not a bad file

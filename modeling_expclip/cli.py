@@ -8,6 +8,7 @@ from pathlib import Path
 
 from . import MINI
 from .prompts import LABEL_SETS, PROMPT_SETS, check_labels, label_set
+from .terminal import one_line, printable
 
 OK, WRONG_CALL, INTERRUPTED = 0, 2, 130
 NOTHING_CLASSIFIED = MISMATCH = 1
@@ -67,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         logging.set_verbosity_error()  # what transformers warns of when it loads one is an error here, and said in a line
         return arguments.run(arguments)
     except (ValueError, OSError, ImportError) as error:
-        print(f"expclip {arguments.command}: {_one_line(error)}", file=sys.stderr)
+        print(f"expclip {arguments.command}: {one_line(error)}", file=sys.stderr)
         return WRONG_CALL
     except KeyboardInterrupt:
         print(f"expclip {arguments.command}: interrupted", file=sys.stderr)
@@ -151,7 +152,7 @@ def _convert(arguments: argparse.Namespace) -> int:
         convert_released(arguments.released, arguments.output)
     else:
         convert(arguments.clip, arguments.head, arguments.output)
-    print(f"wrote and verified {arguments.output}")
+    print(f"wrote and verified {printable(str(arguments.output))}")
     return OK
 
 
@@ -159,7 +160,7 @@ def _merge(arguments: argparse.Namespace) -> int:
     from .merge import merge
 
     merge(arguments.model, arguments.output)
-    print(f"wrote and verified {arguments.output}: a plain CLIPModel")
+    print(f"wrote and verified {printable(str(arguments.output))}: a plain CLIPModel")
     return OK
 
 
@@ -167,7 +168,8 @@ def _export(arguments: argparse.Namespace) -> int:
     from .export import export
 
     export(arguments.model, arguments.output, arguments.backend, arguments.precision, arguments.calibration)
-    print(f"wrote and verified {arguments.output}: image tower for {arguments.backend}, {arguments.precision}")
+    output = printable(str(arguments.output))
+    print(f"wrote and verified {output}: image tower for {arguments.backend}, {arguments.precision}")
     return OK
 
 
@@ -184,13 +186,13 @@ def _verify(arguments: argparse.Namespace) -> int:
         if backend is not None:
             load_image_tower(arguments.model, backend)  # which compares its files with their sha256
     except (ValueError, OSError) as error:
-        print(f"expclip verify: {_one_line(error)}", file=sys.stderr)
+        print(f"expclip verify: {one_line(error)}", file=sys.stderr)
         return MISMATCH
     for name, difference in differences.items():
-        print(f"{name}: largest difference {difference:.2e}")
+        print(f"{printable(name)}: largest difference {difference:.2e}")
     if backend is not None:
         print(f"image tower for {backend}: the one that was exported, and it loads")
-    print(f"{arguments.model} is what it was when it was written")
+    print(f"{printable(arguments.model)} is what it was when it was written")
     return OK
 
 
@@ -201,7 +203,7 @@ def _publish(arguments: argparse.Namespace) -> int:
     try:
         planned = plan(arguments.model, arguments.repo, arguments.private)
     except VerificationError as error:
-        print(f"expclip publish: nothing was published: {_one_line(error)}", file=sys.stderr)
+        print(f"expclip publish: nothing was published: {one_line(error)}", file=sys.stderr)
         return MISMATCH
     print(planned)
     if arguments.dry_run:
@@ -209,10 +211,6 @@ def _publish(arguments: argparse.Namespace) -> int:
     else:
         print(f"verified and published: {upload(planned)}")
     return OK
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split("\n"))
 
 
 if __name__ == "__main__":

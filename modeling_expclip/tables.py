@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .classify import Row
+from .terminal import printable
 
 FIXED_COLUMNS = ("path", "time", "face", "x0", "y0", "x1", "y1", "detection_score", "label", "error")
 FORMATS = (".csv", ".json", ".parquet")
@@ -102,11 +103,6 @@ def _write_parquet(rows: Iterable[Row], labels: tuple[str, ...], path: Path, col
             writer.write_table(pa.Table.from_pylist(part, schema=writer.schema))
 
 
-def _printable(text: str) -> str:
-    """A file or label may be called anything; what would move the cursor or colour the terminal is shown as its escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 class Summary:
     """What the terminal shows of a run: its first rows, and how many there were."""
 
@@ -125,7 +121,7 @@ class Summary:
         """The path (with the time and face where there are any), the label, and the probability of each label in percent."""
         names = [_name(row) for row in self.rows]
         width = min(48, max([len("path"), *map(len, names)]))
-        shown = {label: _printable(label) for label in labels}
+        shown = {label: printable(label) for label in labels}
         label_width = max([len("label"), *map(len, shown.values())])
         widths = [max(len(label), 5) for label in shown.values()]
         titles = (f"{label:>{wide}}" for label, wide in zip(shown.values(), widths))
@@ -133,7 +129,7 @@ class Summary:
         for name, row in zip(names, self.rows):
             name = name if len(name) <= width else "..." + name[3 - width :]
             if row.error is not None:
-                lines.append(f"{name:{width}}  {_printable(_text(row.error))}")
+                lines.append(f"{name:{width}}  {printable(_text(row.error))}")
                 continue
             label = shown[str(row.label)]
             cells = [f"{100 * row.scores[label]:{wide}.1f}" for label, wide in zip(labels, widths)]
@@ -144,7 +140,7 @@ class Summary:
 
 
 def _name(row: Row) -> str:
-    name = _printable(_text(row.path))
+    name = printable(_text(row.path))
     if row.time is not None:
         name += f" {row.time:.1f}s"
     return f"{name} #{row.face}" if row.box is not None else name

@@ -52,8 +52,9 @@ def main() -> None:
     if arguments.batch_size < 1:
         raise ValueError(f"--batch-size is {arguments.batch_size}; it must be at least 1")
 
+    from modeling_expclip.lock import only_run
     from training.evaluation import Pair, evaluate
-    from training.lock import only_run
+    from training.processes import rank
     from training.report import differences, write_report
 
     pairs = []
@@ -71,7 +72,7 @@ def main() -> None:
     }
     if twice:
         raise ValueError(f"{' on '.join(sorted(twice)[0])} is asked for twice; give models names with NAME=MODEL")
-    with only_run(arguments.output):
+    with only_run(arguments.output, rank()):
         rows = evaluate(pairs, prompts, arguments.output, batch_size=arguments.batch_size, dtype=arguments.dtype)
         if not rows:  # another process of torchrun writes
             return

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from training.metrics import recall
+
 
 def intervals(
     guess: np.ndarray,
@@ -38,7 +40,7 @@ def intervals(
     sense.
     """
     cells = _cells(classes, truth=truth, guess=guess)  # (classes, 2)
-    counted = _counted(cells.sum(1), least)
+    counted = recall.enough(cells.sum(1), least)
     draws = _draw(cells, resamples, seed)  # (resamples, classes, 2)
     return {name: _middle(scores, level) for name, scores in _war_uar(draws[..., 1], draws.sum(-1), counted).items()}
 
@@ -62,7 +64,7 @@ def paired_difference(
     Args and errors as for ``intervals``; ``ours`` and ``theirs`` are the class indices (N,) the two models gave.
     """
     cells = _cells(classes, truth=truth, theirs=theirs, ours=ours)  # (classes, 2, 2)
-    counted = _counted(cells.sum((1, 2)), least)
+    counted = recall.enough(cells.sum((1, 2)), least)
 
     def difference(counts: np.ndarray) -> dict[str, np.ndarray]:  # counts (..., classes, 2, 2)
         gain = counts[..., 0, 1] - counts[..., 1, 0]  # only ours right, minus only theirs: (..., classes)
@@ -97,15 +99,6 @@ def _cells(classes: int, truth: np.ndarray, **guesses: np.ndarray) -> np.ndarray
     return np.bincount(code, minlength=int(np.prod(shape))).reshape(shape)
 
 
-def _counted(totals: np.ndarray, least: int) -> np.ndarray:
-    """Which classes (classes,) UAR averages, by their number of samples."""
-    if least < 1:
-        raise ValueError(f"least is {least}: a class needs at least 1 sample to have a recall")
-    if totals.max() < least:
-        raise ValueError(f"no class has {least} samples, the largest has {totals.max()}: lower least")
-    return totals >= least
-
-
 def _draw(cells: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Cells of resampled data, (resamples, *cells.shape)."""
     if resamples < 1:
@@ -119,13 +112,7 @@ def _draw(cells: np.ndarray, resamples: int, seed: int) -> np.ndarray:
 
 
 def _war_uar(hits: np.ndarray, totals: np.ndarray, counted: np.ndarray) -> dict[str, np.ndarray]:
-    """WAR and UAR in percent from right answers (..., classes) among the samples of each class (..., classes)."""
-    war = 100 * hits.sum(-1) / totals.sum(-1)
-    hits, totals = hits[..., counted], totals[..., counted]
-    present = totals > 0
-    recalls = np.where(present, hits / np.maximum(totals, 1), 0)  # (..., counted classes)
-    with np.errstate(invalid="ignore"):  # nan when no counted class is there
-        return {"war": war, "uar": 100 * recalls.sum(-1) / present.sum(-1)}
+    return {"war": recall.war(hits, totals), "uar": recall.uar(hits, totals, counted)}
 
 
 def _middle(scores: np.ndarray, level: float) -> tuple[float, float]:

@@ -5,13 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from modeling_expclip.terminal import one_line
+
 WRONG_CALL, INTERRUPTED = 2, 130
-
-
-def one_line(error: BaseException) -> str:
-    """An error's message without the line breaks that YAML's, the Hub's and people's own words bring along."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def run(name: str, main: Callable[[], None]) -> None:

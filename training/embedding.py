@@ -20,11 +20,11 @@ import torch
 from datasets import Dataset
 from tqdm import tqdm
 
+from modeling_expclip.lock import only_run
 from training import cache
 from training.cache import Shard, VectorSet
 from training.clip import FrozenClip
 from training.data import face_columns, face_of, image_bytes, load_faces
-from training.lock import only_run
 from training.processes import local_device, rank, world_size
 from training.recipe import FacesRecipe, Recipe
 from training.sources import origin_of
@@ -192,7 +192,7 @@ def embed(recipe: Recipe, sources: list[str], output: Path, shard_size: int, *, 
     if shard_size < 1:
         raise ValueError(f"--shard-size is {shard_size}; it must be at least 1")
     check(recipe.teacher)
-    with only_run(output):
+    with only_run(output, rank()):
         _fill(recipe, sources, output, shard_size, streaming)
 
 

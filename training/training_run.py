@@ -30,10 +30,10 @@ from modeling_expclip.card import checkpoint_card
 from modeling_expclip.checkpoint import save_checkpoint
 from modeling_expclip.convert import with_head
 from modeling_expclip.files import whole_file, write_csv, write_text, written_to
+from modeling_expclip.lock import only_run
 from training.cache import load_pairs
 from training.clip import FrozenClip
 from training.data import face_columns, image_bytes, load_faces, readable_face
-from training.lock import only_run
 from training.plots import training_curve
 from training.processes import local_device, rank, world_size
 from training.recipe import Recipe, TrainingRecipe
@@ -54,7 +54,7 @@ def train_from_cache(
     with another recipe or data, or the cache does not hold what the recipe asks for; OSError where ``output`` cannot be written to, or
     another run writes there.
     """
-    with only_run(output):
+    with only_run(output, rank()):
         pairs = load_pairs(cache, recipe.clip, recipe.teacher)
         here = origin_of(recipe.clip.model, recipe.clip.revision)
         if here != pairs.origin["clip"]:
@@ -74,7 +74,7 @@ def train_from_images(
         raise ValueError(
             "training.centre needs the mean over all faces; train from an embedding cache, or override it with false"
         )
-    with only_run(output):
+    with only_run(output, rank()):
         pairs = ImageDataset(recipe, sources)
         width = pairs.__getitems__([0])["teacher"].shape[1]
         train(recipe, pairs, width, None, {"data": pairs.fingerprint()}, output, evaluate, classes)

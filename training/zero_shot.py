@@ -15,6 +15,7 @@ from tqdm import tqdm
 from modeling_expclip.prompts import PROMPT_SETS, build_prompts
 from training.clip import FrozenClip
 from training.data import face_columns, load_faces, readable_face
+from training.metrics.recall import war_uar
 from training.recipe import FacesRecipe
 
 _BATCH = 256
@@ -43,14 +44,6 @@ class ZeroShot:
         for name in ("war", "uar"):
             scores[f"mean_{name}"] = sum(scores[f"{prompts}_{name}"] for prompts in self.text) / len(self.text)
         return scores
-
-
-def war_uar(guess: torch.Tensor, truth: torch.Tensor, least: int = 1) -> tuple[float, float]:
-    """Accuracy, and the mean recall of the classes with at least ``least`` faces, in percent."""
-    hits = guess == truth
-    counts = truth.bincount()
-    recalls = [hits[truth == c].float().mean() for c in range(len(counts)) if counts[c] >= least]
-    return 100 * hits.float().mean().item(), 100 * torch.stack(recalls).mean().item()
 
 
 def load_zero_shot(source: str, clip: FrozenClip, classes: Sequence[str], faces_recipe: FacesRecipe) -> ZeroShot:

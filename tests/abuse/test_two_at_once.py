@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import sys
@@ -10,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from modeling_expclip.lock import only_run
 from tests.abuse.commands import ask, refusal, write_recipe
 from tests.abuse.test_full_disk import files
 from tests.training.conftest import write_faces
 from training.embedding import embed
-from training.lock import only_run
 from training.recipe import load_recipe
 
 NAMES = ("embed", "train", "benchmark")
@@ -105,11 +106,10 @@ def test_two_started_together_do_not_mix(tmp_path, commands, name):
     assert {n: c for n, c in found.items() if n not in timed} == {n: c for n, c in expected.items() if n not in timed}
 
 
-def test_processes_of_one_run_work_in_one_folder(tmp_path, monkeypatch):
-    with only_run(tmp_path):
-        monkeypatch.setenv("RANK", "1")
-        with only_run(tmp_path), pytest.raises(BlockingIOError, match="another run"), only_run(tmp_path):
-            pass
+def test_processes_of_one_run_work_in_one_folder(tmp_path):
+    refused = pytest.raises(BlockingIOError, match="another run")
+    with only_run(tmp_path, 0), only_run(tmp_path, 1), refused, only_run(tmp_path, 1):
+        pass
     assert list(tmp_path.iterdir()) == []
 
 
@@ -117,19 +117,35 @@ def test_a_lock_that_its_holder_just_removed_is_not_taken_for_one(tmp_path, monk
     """Between opening the file and locking it, the first run may end and a third may begin with a new file."""
     opened, real = [], os.open
 
-    def slow(path, *arguments):
-        file = real(path, *arguments)
-        if not opened:
-            os.unlink(path)
-        opened.append(file)
+    def slow(path, *arguments, **options):
+        file = real(path, *arguments, **options)
+        if str(path).endswith(".lock-0"):
+            if not opened:
+                os.unlink(path)
+            opened.append(file)
         return file
 
-    monkeypatch.setattr("training.lock.os.open", slow)
+    monkeypatch.setattr(os, "open", slow)
     with only_run(tmp_path):
         assert len(opened) == 2
         monkeypatch.undo()
         with pytest.raises(BlockingIOError), only_run(tmp_path):
             pass
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_that_keeps_no_locks(tmp_path, monkeypatch, capsys, code):
+    """The run goes on, says so once, and leaves nothing that would stop the next one."""
+
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with only_run(tmp_path / "out"):
+        (tmp_path / "out" / "result").touch()
+    said = capsys.readouterr().err
+    assert "keeps no locks" in said and os.strerror(code) in said and said.count("\n") == 1
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "result"]
 
 
 def test_a_refused_run_leaves_no_folder(tmp_path, clip_folder):

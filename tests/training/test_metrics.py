@@ -14,10 +14,12 @@ import time
 import evaluate
 import numpy as np
 import pytest
+import torch
 
 from tests.training.conftest import REPOSITORY
 from training.bootstrap import intervals, paired_difference
 from training.metrics import METRICS, load
+from training.zero_shot import war_uar
 
 NAMES = ("class_recall", "confusion", "uar", "war")
 
@@ -106,12 +108,32 @@ def test_names():
         load("f1")
 
 
-def test_modules_share_one_check_and_nothing_of_ours():
-    sources = [(METRICS / name / f"{name}.py").read_text(encoding="utf-8") for name in NAMES]
-    assert len({source[source.index("def _indices") :] for source in sources}) == 1
-    for source in sources:
-        imported = re.findall(r"^(?:import|from) (\w+)", source, re.MULTILINE)
-        assert set(imported) == {"__future__", "collections", "datasets", "evaluate", "numpy"}
+def test_one_definition_of_recalls_and_nothing_else_of_ours():
+    """``evaluate`` copies a metric's folder alone, so each holds the same file."""
+    definition = (METRICS / "recall.py").read_bytes()
+    for name in NAMES:
+        assert (METRICS / name / "recall.py").read_bytes() == definition, f"cp training/metrics/recall.py {name}/"
+        source = (METRICS / name / f"{name}.py").read_text(encoding="utf-8")
+        imported = re.findall(r"^(?:import|from) ([\w.]+)", source, re.MULTILINE)
+        assert set(imported) <= {"__future__", "collections.abc", "datasets", "evaluate", "numpy", ".recall"}
+        assert ".recall" in imported
+
+
+@pytest.mark.parametrize("least", [1, 30, 200])
+def test_every_uar_is_the_same_number(least):
+    """The metric, the recalls, the trainer's score and the bootstrap's: one rule for which classes count."""
+    guess, truth = samples(1000, seed=3)
+    truth[truth == 1] = 0  # a class that is given, but does not occur
+    counted = [c for c in range(5) if (truth == c).sum() >= least]
+    assert len(counted) == {1: 4, 30: 3, 200: 1}[least]
+    found = score("class_recall", guess, truth, num_classes=5)
+    expected = np.mean([found[c] for c in counted])
+    assert score("uar", guess, truth, least=least) == expected
+    assert war_uar(torch.tensor(guess), torch.tensor(truth), least) == (score("war", guess, truth), expected)
+    gained = paired_difference(guess, np.full_like(guess, 1), truth, 5, least=least)  # class 1: never right
+    assert gained["uar"][0] == pytest.approx(expected, abs=1e-12)
+    with pytest.raises(ValueError, match="no class has 1001 samples"):
+        war_uar(torch.tensor(guess), torch.tensor(truth), 1001)
 
 
 def test_two_processes_at_once_offline_in_an_empty_home_and_elsewhere(tmp_path):
@@ -186,7 +208,7 @@ def test_evaluate_combines_what_takes_the_same_options():
     assert both == {"war": 75, "uar": pytest.approx(250 / 3)}
 
 
-def war_uar(guess: np.ndarray, truth: np.ndarray, counted: list[int]) -> tuple[float, float]:
+def by_definition(guess: np.ndarray, truth: np.ndarray, counted: list[int]) -> tuple[float, float]:
     """Straight from the definitions."""
     recalls = [(guess[truth == c] == c).mean() for c in counted if (truth == c).any()]
     return 100 * (guess == truth).mean(), 100 * np.mean(recalls)
@@ -202,7 +224,7 @@ def test_bootstrap_matches_a_loop_over_samples(least):
     generator, scores = np.random.default_rng(1), []
     for _ in range(6000):
         drawn = generator.integers(len(truth), size=len(truth))
-        scores.append(war_uar(guess[drawn], truth[drawn], counted))
+        scores.append(by_definition(guess[drawn], truth[drawn], counted))
     for level in (0.5, 0.95):
         found = intervals(guess, truth, 5, resamples=6000, seed=2, least=least, level=level)
         for name, column in zip(("war", "uar"), np.array(scores).T):
@@ -266,7 +288,7 @@ def test_paired_difference():
     generator, scores = np.random.default_rng(1), []
     for _ in range(2000):
         drawn = generator.integers(3000, size=3000)
-        parts = (war_uar(guess[drawn], truth[drawn], list(range(5))) for guess in (ours, theirs))
+        parts = (by_definition(guess[drawn], truth[drawn], list(range(5))) for guess in (ours, theirs))
         scores.append(np.subtract(*parts))
     for name, column in zip(("war", "uar"), np.array(scores).T):
         naive = np.quantile(column, [0.025, 0.975])

@@ -61,28 +61,38 @@ def read_frames(source: str | Path, fps: float | None = None, frames_fps: float 
             yield Frame(time, frame if isinstance(frame, Image.Image) else _upright(frame))
 
 
-def sample_clip(source: str | Path, short: str = "uniform", frames_fps: float | None = None) -> list[Frame]:
-    """The paper's 16 frames of a clip: the middle of each of 16 equal segments.
+def clip_indices(count: int, short: str = "uniform") -> list[int]:
+    """Which 16 of a clip's ``count`` frames the paper looks at: the middle of each of 16 equal segments.
 
     Args:
-        source: as for ``read_frames``.
-        short: what becomes of clips of 16 frames or fewer. ``uniform``: the same rule, which shows some frames more than once.
+        short: what becomes of clips of 16 frames or fewer. ``uniform``: the same rule, which takes some frames more than once.
             ``paper``: the first frame 16 times, as the paper's released code does.
-
-    Only the 16 frames are kept in memory; the video is read twice.
     """
     if short not in ("uniform", "paper"):
         raise ValueError(f"short must be 'uniform' or 'paper', got {short!r}")
+    if count < 1:
+        raise ValueError(f"a clip needs at least one frame, got {count}")
+    if short == "paper" and count <= CLIP_FRAMES:
+        return [0] * CLIP_FRAMES
+    return [(2 * i + 1) * count // (2 * CLIP_FRAMES) for i in range(CLIP_FRAMES)]
+
+
+def sample_clip(source: str | Path, short: str = "uniform", frames_fps: float | None = None) -> list[Frame]:
+    """The paper's 16 frames of a clip, see ``clip_indices``.
+
+    Args:
+        source: as for ``read_frames``.
+        short: as for ``clip_indices``.
+
+    Only the 16 frames are kept in memory; the video is read twice.
+    """
     folder = Path(source).is_dir()
 
     def read() -> Iterator[tuple[float, object]]:
         return _folder(Path(source), frames_fps) if folder else _file(str(source))
 
-    count = sum(1 for _ in read())
-    if short == "paper" and count <= CLIP_FRAMES:
-        wanted = [0] * CLIP_FRAMES
-    else:
-        wanted = [int((i + 0.5) * count / CLIP_FRAMES) for i in range(CLIP_FRAMES)]
+    clip_indices(1, short)  # a wrong rule is told before the video is read
+    wanted = clip_indices(sum(1 for _ in read()), short)
     chosen = {}
     for number, (time, frame) in enumerate(read()):
         if number in wanted:

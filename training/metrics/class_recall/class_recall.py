@@ -1,6 +1,6 @@
 """Recall of each class as an ``evaluate`` module: class indices come in, one percentage a class leaves.
 
-``evaluate`` copies this file alone into its cache, so it leans on nothing else of the repository.
+``evaluate`` copies this file into its cache, and ``recall.py`` beside it; they lean on nothing else of the repository.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import datasets
 import evaluate
 import numpy as np
+
+from .recall import counts, recalls
 
 _DESCRIPTION = "Recall of each class: the share of its samples that get their true class, in percent."
 
@@ -28,7 +30,7 @@ class ClassRecall(evaluate.Metric):
 
     def _info(self) -> evaluate.MetricInfo:
         # float64 on purpose: an integer column would cut 0.9 down to 0 without a word, and format="numpy" would hand over
-        # float32; here _indices sees every index as it was given.
+        # float32; here ``recall.py`` sees every index as it was given.
         index = datasets.Value("float64")
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
@@ -40,36 +42,5 @@ class ClassRecall(evaluate.Metric):
     def _compute(
         self, predictions: Sequence[float], references: Sequence[float], num_classes: int
     ) -> dict[str, list[float | None]]:
-        guess, truth = _indices(predictions, references, num_classes)
-        counts = np.bincount(truth, minlength=num_classes).tolist()
-        hits = np.bincount(truth[guess == truth], minlength=num_classes).tolist()
-        return {"class_recall": [100 * hit / count if count else None for hit, count in zip(hits, counts)]}
-
-
-def _indices(
-    predictions: Sequence[float], references: Sequence[float], num_classes: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Both inputs as int64 (N,). Raises ValueError unless they are equally long, not empty, and indices of classes."""
-    if len(predictions) != len(references):
-        raise ValueError(
-            f"{len(predictions)} predictions and {len(references)} references: give one of each for every sample"
-        )
-    if len(references) == 0:
-        raise ValueError("predictions or references are empty: give at least one sample")
-    if num_classes is not None and num_classes < 1:
-        raise ValueError(f"num_classes is {num_classes}: expected the number of classes, at least 1")
-    columns = []
-    for name, values in (("predictions", predictions), ("references", references)):
-        column = np.asarray(values, dtype=np.float64)  # (N,), nan where a value is missing
-        wrong = ~((column >= 0) & np.isfinite(column) & (column == np.floor(column)))
-        if wrong.any():
-            place = int(wrong.argmax())
-            raise ValueError(f"{name}[{place}] is {column[place]:g}: expected a class index, a whole number from 0")
-        if num_classes is not None and column.max() >= num_classes:
-            place = int((column >= num_classes).argmax())
-            raise ValueError(
-                f"{name}[{place}] is {column[place]:.0f}: with num_classes={num_classes} the indices end at "
-                f"{num_classes - 1}; correct the index or raise num_classes"
-            )
-        columns.append(column.astype(np.int64))
-    return columns[0], columns[1]
+        found = recalls(*counts(predictions, references, num_classes))
+        return {"class_recall": [None if np.isnan(recall) else recall for recall in found.tolist()]}
