@@ -5,6 +5,7 @@ A folder is built beside its destination, verified there, and only then given it
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from transformers import CLIPModel, CLIPProcessor, PreTrainedConfig, PreTrainedM
 
 from . import golden
 from .checks import WRONG_CONFIG, check_complete, check_config, check_processor, reason_of
+from .files import check_apart
 from .modeling_expclip import ExpCLIPModel
 from .processing_expclip import ExpCLIPProcessor, pil_twin
 
@@ -116,18 +118,35 @@ def load_checkpoint(folder: str | Path, dtype: torch.dtype = torch.float32) -> t
     return model, processor
 
 
-def check_output(output: str | Path) -> None:
-    """Raises FileExistsError where a checkpoint would overwrite something."""
-    output = Path(output)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+def check_output(output: str | Path, source: str | Path | None = None) -> None:
+    """Raises ValueError or OSError where a checkpoint made from ``source`` (folder or Hub id) cannot become ``output``, or should not.
+
+    Links and ``..`` are followed first. Nothing is written, so that it can be asked before any work.
+    """
+    place = Path(os.path.realpath(output))
+    if source is not None and Path(source).is_dir():
+        check_apart(place, Path(source))
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise FileExistsError(f"{output} exists and is not an empty folder; choose another --output or remove it first")
+    if place == Path.cwd():
+        raise FileExistsError(f"--output {output} is the folder this runs in, which cannot be replaced; name a new one")
+    above = next(folder for folder in place.parents if folder.exists())
+    if not above.is_dir():
+        raise NotADirectoryError(f"--output {output}: {above} is a file, not a folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise PermissionError(f"--output {output}: nothing can be written to {above}")
+
+
+def name_of(source: str | Path) -> str:
+    """What a checkpoint (folder or Hub id) is called, also where it was given as ``.`` or ``..``."""
+    return Path(os.path.realpath(source) if Path(source).is_dir() else source).name
 
 
 @contextmanager
 def whole_folder(output: str | Path) -> Iterator[Path]:
     """Gives a temporary folder beside ``output`` that takes its name at the end, or disappears on any error."""
     check_output(output)
-    output = Path(output)
+    output = Path(os.path.realpath(output))  # not a link, whose name a folder cannot take
     output.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:

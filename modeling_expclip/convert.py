@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import torch
 from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from .card import checkpoint_card
-from .checkpoint import check_output, load_weights, model_type_of, save_checkpoint
+from .checkpoint import check_output, load_weights, model_type_of, name_of, save_checkpoint
+from .checks import check_config
 from .configuration_expclip import ExpCLIPConfig
 from .modeling_expclip import ExpCLIPModel
 from .processing_expclip import ExpCLIPProcessor
@@ -47,14 +49,46 @@ RELEASED = {
 def read_pth(path: Path) -> Any:
     """What a ``.pth`` file holds, on the CPU. Nothing pickled is executed; raises ValueError for a file that is damaged or wants it."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                unpacked = sum(entry.file_size for entry in archive.infolist())
+            if unpacked > path.stat().st_size:  # torch packs nothing, but would unpack it
+                raise ValueError(f"it unpacks to {unpacked:,} bytes, more than the file has")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} is refused: it is not a plain state dict (it holds pickled code, or is damaged)"
-        ) from None
+        ) from error
     except Exception as error:  # damaged files make torch raise a dozen kinds
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path} cannot be read as a .pth file, it may be cut off: {reason}") from None
+        raise ValueError(f"{path} cannot be read as a .pth file, it may be cut off: {reason}") from error
+    _check_tensors(path, content)
+    return content
+
+
+def _check_tensors(path: Path, content: Any) -> None:
+    """Raises ValueError for a tensor that is no plain array of numbers, or of more numbers than the file holds for it.
+
+    A stride of 0 repeats a number for ever: 1.5 KB then become terabytes in whatever copies the tensor.
+    """
+    left, seen = [content], set()
+    while left:  # not by recursion, for lists may lie as deep as the file is long
+        value = left.pop()
+        if isinstance(value, (dict, list, tuple)) and id(value) not in seen:
+            seen.add(id(value))
+            left += value.values() if isinstance(value, dict) else value
+        elif isinstance(value, torch.Tensor):
+            plain = value.layout == torch.strided and not value.is_nested and not value.is_quantized
+            if not plain or value.device.type != "cpu":
+                raise ValueError(
+                    f"{path} holds a tensor that is no plain array of numbers (sparse, quantised, or empty of them)"
+                )
+            needed, held = value.numel() * value.element_size(), value.untyped_storage().nbytes()
+            if needed > held or held > path.stat().st_size:
+                raise ValueError(
+                    f"{path} is refused: a tensor of shape {tuple(value.shape)} is {needed:,} bytes, but the file holds "
+                    f"{min(held, path.stat().st_size):,} for it"
+                )
 
 
 def load_head(path: str | Path) -> torch.Tensor:
@@ -70,8 +104,7 @@ def load_head(path: str | Path) -> torch.Tensor:
         found = ", ".join(map(str, list(state)[:5])) if isinstance(state, dict) else type(state).__name__
         raise ValueError(f"{path} must hold one tensor named {HEAD_KEY!r}, found: {found}")
     weight = state[HEAD_KEY]
-    plain = isinstance(weight, torch.Tensor) and weight.layout == torch.strided and weight.device.type == "cpu"
-    if not plain or weight.ndim != 2 or not weight.is_floating_point() or not weight.numel():
+    if not isinstance(weight, torch.Tensor) or weight.ndim != 2 or not weight.is_floating_point() or not weight.numel():
         shape = tuple(weight.shape) if isinstance(weight, torch.Tensor) else type(weight).__name__
         raise ValueError(
             f"{path}: {HEAD_KEY!r} must be a matrix of floats (alignment_dim, projection_dim), got {shape}"
@@ -114,11 +147,12 @@ def convert(clip: str, head: str | Path, output: str | Path) -> None:
 
     Raises ValueError when ``clip`` is no CLIP or the head does not fit its projection; nothing is left at ``output`` then.
     """
-    check_output(output)
+    check_output(output, clip)
     weight = load_head(head)
     model_type = model_type_of(clip)
     if model_type != "clip":
         raise ValueError(f"{clip} holds a model of type {model_type!r}; expected a CLIP ('clip')")
+    check_config(clip, CLIPModel)
     source = load_weights(CLIPModel, clip, torch.float32)
     width = source.config.projection_dim
     if weight.shape[1] != width:
@@ -133,8 +167,8 @@ def convert(clip: str, head: str | Path, output: str | Path) -> None:
     )
     processor = ExpCLIPProcessor(paper_image_processor(config.vision_config.image_size), tokenizer)
     card = checkpoint_card(
-        f"Exp-CLIP on {Path(clip).name}",
-        f"Exp-CLIP: the CLIP `{clip if not Path(clip).is_dir() else Path(clip).name}` and the projection head "
+        f"Exp-CLIP on {name_of(clip)}",
+        f"Exp-CLIP: the CLIP `{name_of(clip) if Path(clip).is_dir() else clip}` and the projection head "
         f"`{Path(head).name}` ({len(weight)} x {width}), put together by `expclip convert`.",
         base_model=None if Path(clip).is_dir() else clip,
     )

@@ -21,7 +21,7 @@ from transformers import CLIPModel, CLIPProcessor
 from . import golden
 from .backends import BACKENDS, DESCRIPTION, TOWER, load_image_tower, silence_telemetry
 from .card import checkpoint_card
-from .checkpoint import check_output, load_checkpoint, save_processor, whole_folder
+from .checkpoint import check_output, load_checkpoint, name_of, save_processor, whole_folder
 from .convert import truncating
 from .export_tower import quiet, write_tower
 from .merge import plain_processor
@@ -50,7 +50,7 @@ def export(
     not empty. In each case nothing is written.
     """
     _check_choices(backend, precision, calibration)
-    check_output(output)
+    check_output(output, source)
     _check_packages(backend)
     silence_telemetry()
     files = _calibration_files(calibration) if precision == "int8" else []
@@ -69,7 +69,7 @@ def export(
         golden.write(model, processor, folder)
         golden.verify(*load_checkpoint(folder), folder)
         agreement = _check_tower(plain, processor, folder, backend, precision, pixels)
-        card = _card(Path(source).name, backend, precision, agreement, len(files))
+        card = _card(name_of(source), backend, precision, agreement, len(files))
         (folder / "README.md").write_text(card, encoding="utf-8")
 
 

@@ -18,6 +18,20 @@ _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}  # wha
 _NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}  # file systems that sync no folders
 
 
+def check_apart(output: Path, *sources: Path) -> None:
+    """Raises ValueError where the folder ``output`` is, contains or lies in one of ``sources``, whatever links and ``..`` lead there."""
+    place = Path(os.path.realpath(output))
+    for source in sources:
+        origin = Path(os.path.realpath(source))
+        # By what the system says they are, for names may differ: of letters on some disks, of mounts on others.
+        for inner, outer in ((place, origin), (origin, place)):
+            if outer.exists() and any(path.exists() and path.samefile(outer) for path in (inner, *inner.parents)):
+                raise ValueError(
+                    f"--output {output} is, contains or lies in {source}, from which it would be made; "
+                    "choose a folder apart from it"
+                )
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Gives a temporary name that becomes ``path`` at the end, or disappears on an error; a killed process leaves ``.*.part``."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from transformers import CLIPProcessor, ProcessorMixin
 
 from .card import checkpoint_card
-from .checkpoint import check_output, load_checkpoint, save_checkpoint
+from .checkpoint import check_output, load_checkpoint, name_of, save_checkpoint
 from .modeling_expclip import ExpCLIPModel
 
 
@@ -16,11 +16,11 @@ def merge(source: str | Path, output: str | Path) -> None:
 
     Raises ValueError where ``source`` is a plain CLIP, which has no head to merge.
     """
-    check_output(output)
+    check_output(output, source)
     model, processor = load_checkpoint(source)
     if not isinstance(model, ExpCLIPModel):
         raise ValueError(f"{source} is a plain CLIP already: it has no projection head to merge")
-    name = Path(source).name
+    name = name_of(source)
     card = checkpoint_card(
         f"{name}, merged",
         f"`{name}` (Exp-CLIP) with its projection head folded into CLIP's own two projections by `expclip merge`: a plain "

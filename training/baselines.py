@@ -7,6 +7,7 @@ In: a folder, a Hub id or a short name, with ``KIND:`` in front where its config
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -33,7 +34,7 @@ from modeling_expclip.prompts import build_prompts
 from training.extras import not_loaded
 from training.farl import load_farl
 from training.processes import local_device
-from training.sources import source_of
+from training.sources import origin_of, source_of
 from training.teachers import DTYPES
 
 CLIP_TOKENIZER = "openai/clip-vit-base-patch16"
@@ -276,6 +277,19 @@ def _split(model: str) -> tuple[str | None, str]:
     if prefix not in PREFIXES:
         raise ValueError(f"unknown kind {prefix!r} in {model!r}; choose one of {', '.join(f'{p}:' for p in PREFIXES)}")
     return prefix, source_of(rest)
+
+
+def weights_of(model: str) -> str:
+    """Identifies the weights of a model that ``load_zero_shot_model`` loads, as ``origin_of`` does, or by a file's sha256. Raises OSError
+    where there is no such model."""
+    _, source = _split(model)
+    if not Path(source).is_file():
+        return origin_of(source)
+    digest = hashlib.sha256()
+    with open(source, "rb") as content:
+        while block := content.read(1 << 20):
+            digest.update(block)
+    return f"sha256 {digest.hexdigest()}"
 
 
 def _unsupported(model: str, prefix: str | None, model_type: str | None) -> str:

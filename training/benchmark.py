@@ -36,6 +36,30 @@ def main() -> None:
         "--labels", metavar="A,B,C", help="candidates for data of your own (default: its own classes)"
     )
     candidates.add_argument("--label-set", choices=LABEL_SETS, help="or a benchmark's")
+    parser.add_argument(
+        "--class-names", metavar="A,B,C", help="what labels that are numbers mean: a name for 0, for 1 ..."
+    )
+    parser.add_argument(
+        "--frames-root",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=DIR",
+        help="where the clips of annotation lists lie, if the lists name them on another machine",
+    )
+    parser.add_argument(
+        "--short-clips",
+        choices=["paper", "uniform"],
+        help="clips of 16 frames or fewer: the first frame 16 times, as the paper's code does, or the rule for longer ones "
+        "(default: paper for its benchmarks, uniform for data of your own)",
+    )
+    parser.add_argument(
+        "--min-samples",
+        type=int,
+        default=1,
+        metavar="N",
+        help="adds a column uar_minN, the mean recall of the classes with at least N samples (uar: of the classes that occur)",
+    )
     parser.add_argument("--group", metavar="COLUMN", help="Parquet column with a group of people; scores each group")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--batch-size", type=int, default=64)
@@ -45,15 +69,18 @@ def main() -> None:
     )
     parser.add_argument("--tolerance", type=float, default=1.5, metavar="POINTS")
     arguments = parser.parse_args()
-    own = tuple(check_labels(label.strip() for label in arguments.labels.split(","))) if arguments.labels else None
+    own, class_names = _listed(arguments.labels), _listed(arguments.class_names)
     if arguments.label_set:
         own = LABEL_SETS[arguments.label_set]
     prompts = list(PROMPT_SETS) if "all" in arguments.prompts else list(dict.fromkeys(arguments.prompts))
     if arguments.batch_size < 1:
         raise ValueError(f"--batch-size is {arguments.batch_size}; it must be at least 1")
+    if arguments.min_samples < 1:
+        raise ValueError(f"--min-samples is {arguments.min_samples}; it must be at least 1")
+    roots = dict(_named_path("--frames-root", given) for given in arguments.frames_root)
 
     from modeling_expclip.lock import only_run
-    from training.evaluation import Pair, evaluate
+    from training.evaluation import Pair, evaluate, folder_name
     from training.processes import rank
     from training.report import differences, write_report
 
@@ -61,22 +88,39 @@ def main() -> None:
     for given in arguments.model:
         name, model = _named_model(given)
         for data in arguments.data:
-            benchmark, equals, source = data.partition("=")
-            if not equals or not re.fullmatch(r"[\w.-]+", benchmark):
-                raise ValueError(f"--data {data}: expected NAME=PATH, such as rafdb=path/to/RAF-DB/test")
-            pairs.append(Pair(name, model, benchmark, source, LABEL_SETS.get(benchmark, own), arguments.group))
-    twice = {
-        (pair.name, pair.benchmark)
-        for pair in pairs
-        if [(p.name, p.benchmark) for p in pairs].count((pair.name, pair.benchmark)) > 1
-    }
+            benchmark, source = _named_path("--data", data)
+            settings = {
+                "class_names": class_names,
+                "frames_root": roots.get(benchmark),
+                "short_clips": arguments.short_clips,
+            }
+            classes = LABEL_SETS.get(benchmark, own)
+            pairs.append(
+                Pair(
+                    name,
+                    model,
+                    benchmark,
+                    source,
+                    classes,
+                    arguments.group,
+                    min_samples=arguments.min_samples,
+                    **settings,
+                )
+            )
+    unknown = sorted({*roots} - {pair.benchmark for pair in pairs})
+    if unknown:
+        raise ValueError(f"--frames-root {unknown[0]}=...: there is no --data {unknown[0]}=...")
+    places = [(folder_name(pair.name), pair.benchmark) for pair in pairs]
+    twice = {place for place in places if places.count(place) > 1}
     if twice:
         raise ValueError(f"{' on '.join(sorted(twice)[0])} is asked for twice; give models names with NAME=MODEL")
     with only_run(arguments.output, rank()):
-        rows = evaluate(pairs, prompts, arguments.output, batch_size=arguments.batch_size, dtype=arguments.dtype)
+        rows, groups, compared = evaluate(
+            pairs, prompts, arguments.output, batch_size=arguments.batch_size, dtype=arguments.dtype
+        )
         if not rows:  # another process of torchrun writes
             return
-        write_report(rows, arguments.output)
+        write_report(rows, arguments.output, groups, compared)
     for row in rows:
         print(
             f"{row['model']:24} {row['benchmark']:20} {row['fold']:5} {row['prompt_set']:12} UAR {row['uar']:6.2f}  WAR {row['war']:6.2f}  n {row['n']}"
@@ -86,12 +130,25 @@ def main() -> None:
         _compare(differences(rows), arguments.tolerance)
 
 
+def _listed(given: str | None) -> tuple[str, ...] | None:
+    return tuple(check_labels(label.strip() for label in given.split(","))) if given else None
+
+
+def _named_path(option: str, given: str) -> tuple[str, str]:
+    name, equals, path = given.partition("=")
+    if not equals or not re.fullmatch(r"[\w.-]+", name):
+        raise ValueError(f"{option} {given}: expected NAME=PATH, such as rafdb=path/to/RAF-DB/test")
+    return name, path
+
+
 def _named_model(given: str) -> tuple[str, str]:
-    """``NAME=MODEL``, or a model named by the last part of its path."""
+    """``NAME=MODEL``, or a model named by the last part of its path; of an Exp-CLIP without its head the name says so."""
     name, equals, model = given.partition("=")
     if equals and re.fullmatch(r"[\w.-]+", name):
         return name, model
-    return re.sub(r"[^\w.-]+", "-", Path(given).name), given
+    kind, colon, path = given.partition(":")
+    bare = colon and kind == "clip-of"
+    return re.sub(r"[^\w.-]+", "-", Path(path if bare else given).name) + (" without head" if bare else ""), given
 
 
 def _compare(compared: list[dict], tolerance: float) -> None:

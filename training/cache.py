@@ -8,7 +8,8 @@
 Where faces were looked for, a column ``box`` (x0, y0, x1, y1 in the image's pixels, held upright) says where each was found.
 
 A shard appears whole, under a name that says which rows of the data it holds; sets are joined on ``id``. Several processes
-and machines may write to one cache.
+and machines may write to one cache. KEY is made from what decides the vectors; a set is recognised by its ``set.json``, also under
+the name that an older version gave it.
 """
 
 from __future__ import annotations
@@ -28,21 +29,55 @@ import pyarrow.parquet as pq
 import torch
 
 from modeling_expclip.files import read_json, whole_file, write_csv, write_json
-from training.recipe import ClipRecipe, TeacherRecipe
+from training.recipe import ClipRecipe, FacesRecipe, TeacherRecipe
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+_PLACE = "device_map"  # the one field of a recipe that says where a model is, and not which
 
 
 def set_name(recipe: ClipRecipe | TeacherRecipe, instruction: str | None = None) -> str:
-    """The folder of a set: its kind and a digest of all that decides its vectors."""
-    kind = "clip" if isinstance(recipe, ClipRecipe) else "teacher"
-    return f"{kind}-{hashlib.sha256(json.dumps(set_recipe(recipe, instruction), sort_keys=True).encode()).hexdigest()[:16]}"
+    """The folder of a set to begin: its kind and a digest of all that decides its vectors."""
+    deciding = _deciding(set_recipe(recipe, instruction), recipe)
+    return f"{_kind(recipe)}-{hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]}"
 
 
 def set_recipe(recipe: ClipRecipe | TeacherRecipe, instruction: str | None = None) -> dict[str, Any]:
+    """The recipe of one set. Where the model was placed is no part of it."""
     settings = dataclasses.asdict(recipe)
-    return settings if isinstance(recipe, ClipRecipe) else {**settings, "instruction": instruction}
+    if _kind(recipe) == "teacher":
+        settings["instruction"] = instruction
+    return {name: value for name, value in settings.items() if name != _PLACE}
+
+
+def find_set(cache: Path, recipe: ClipRecipe | TeacherRecipe, instruction: str | None = None) -> VectorSet:
+    """The set a recipe asks for, or the one to begin. Of several (version 0.1 made one for each ``device_map``) that with most shards."""
+    same = [each for each in sets_in(cache) if _is_for(each.folder.name, each.made_with(), recipe, instruction)]
+    own = VectorSet(cache / set_name(recipe, instruction))
+    return max([own, *same], key=lambda each: len(list(each.folder.glob("part-*.parquet"))))
+
+
+def _kind(recipe: ClipRecipe | TeacherRecipe) -> str:
+    return "clip" if isinstance(recipe, ClipRecipe) else "teacher"
+
+
+def _is_for(name: str, content: dict[str, Any], recipe: ClipRecipe | TeacherRecipe, instruction: str | None) -> bool:
+    """Whether a set of this name, made with ``content``, holds what the recipe asks for."""
+    asked = _deciding(set_recipe(recipe, instruction), recipe)
+    return name.startswith(f"{_kind(recipe)}-") and _deciding(content["recipe"], recipe) == asked
+
+
+def _deciding(settings: dict[str, Any], recipe: ClipRecipe | TeacherRecipe) -> dict[str, Any]:
+    """What decides vectors, as little as says it: without what is at its default, so that sets made before a field existed are
+    those made with its default."""
+    full = _defaults(type(recipe)) | settings
+    return {
+        name: value for name, value in full.items() if name != _PLACE and value != _defaults(type(recipe)).get(name)
+    }
+
+
+def _defaults(recipe: type) -> dict[str, Any]:
+    return {field.name: field.default for field in dataclasses.fields(recipe)}
 
 
 @dataclass(frozen=True)
@@ -70,14 +105,15 @@ class VectorSet:
     def path(self, index: int) -> Path:
         return self.folder / f"part-{index:05d}.parquet"
 
-    def begin(self, recipe: dict[str, Any], origin: str) -> None:
+    def begin(self, recipe: ClipRecipe | TeacherRecipe, instruction: str | None, origin: str) -> None:
         """Records what the set is made with, or raises ValueError if it was begun with other weights."""
         self.folder.mkdir(parents=True, exist_ok=True)
         known = self.folder / "set.json"
-        content = {"recipe": recipe, "origin": origin}
         if not known.exists():
-            write_json(known, content)
-        elif (found := self.made_with()) != content:
+            write_json(known, {"recipe": set_recipe(recipe, instruction), "origin": origin})
+            return
+        found = self.made_with()
+        if found["origin"] != origin or not _is_for(self.folder.name, found, recipe, instruction):
             raise ValueError(
                 f"{self.folder} was made with {found['recipe'].get('model')} at {found['origin']}; "
                 f"what is here now is {origin}. Use another --output, or pin `revision` in the recipe"
@@ -150,9 +186,9 @@ def begin(cache: Path, data: dict[str, Any]) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     manifest = cache / MANIFEST
     if manifest.exists():
-        found = _manifest(cache)
+        found = _defaults(FacesRecipe) | _manifest(cache)["data"]  # what is younger than the cache was at its default
         for name, value in data.items():
-            there = found["data"].get(name)
+            there = found.get(name)
             unknown = name == "rows" and None in (there, value)  # of a stream, before its end
             if name != "sources" and there != value and not unknown:
                 raise ValueError(
@@ -253,30 +289,31 @@ def load_pairs(cache: Path, clip: ClipRecipe, teacher: TeacherRecipe) -> Pairs:
             "choose it with --override teacher.instruction='...'"
         )
     manifest = _manifest(cache)
-    instruction = teacher.instructions[0]
-    names = {"clip": set_name(clip), "teacher": set_name(teacher, instruction)}
-    for kind, name in names.items():
-        if name not in manifest["sets"]:
-            asked = set_recipe(clip) if kind == "clip" else set_recipe(teacher, instruction)
-            there = [entry["recipe"] for other, entry in manifest["sets"].items() if other.startswith(kind)]
-            held = "; ".join(_differences(asked, other) for other in there) or "none that is complete"
-            raise ValueError(
-                f"{cache} has no complete {kind} vectors as the recipe wants them ({asked['model'] or asked['kind']}). "
-                f"It has: {held}. Run training.embed with this recipe"
-            )
-    first, second = (VectorSet(cache / name) for name in names.values())
-    ids, images, teachers, items = [], [], [], hashlib.sha256()
-    for index in range(manifest["data"]["shards"]):
+    sets = [_complete_set(cache, manifest["sets"], clip), _complete_set(cache, manifest["sets"], teacher)]
+    first, second = sets
+    faces = range(manifest["data"]["shards"])
+    most = sum(first.rows(index) for index in faces)
+    ids, items = [], hashlib.sha256()
+    image, teachers = torch.empty(0, 1), torch.empty(0, 1)
+    for index in faces:
         if first.digest(index) != second.digest(index):
             raise ValueError(f"shard {index} of {first.folder} and {second.folder} hold different faces; embed again")
-        (left, image), (right, vectors) = first.read(index), second.read(index)
+        (left, features), (right, vectors) = first.read(index), second.read(index)
         place = {name: row for row, name in enumerate(right)}
         rows = [row for row, name in enumerate(left) if name in place]
+        if not rows:
+            continue
+        if not ids:  # at once for all: joined from parts in the end, they would be there twice
+            image, teachers = torch.empty(most, features.shape[1]), torch.empty(most, vectors.shape[1])
+        if vectors.shape[1] != teachers.shape[1]:
+            raise ValueError(
+                f"{second.folder} holds vectors of {teachers.shape[1]} and {vectors.shape[1]} numbers; they must be of one length"
+            )
+        new = slice(len(ids), len(ids) + len(rows))
+        image[new] = torch.from_numpy(features[rows])
+        teachers[new] = torch.from_numpy(vectors[[place[left[row]] for row in rows]])
         ids += [left[row] for row in rows]
-        if rows:
-            items.update(second.items(index).encode())
-            images.append(torch.from_numpy(image[rows]))
-            teachers.append(torch.from_numpy(vectors[[place[left[row]] for row in rows]]))
+        items.update(second.items(index).encode())
     if len(set(ids)) < len(ids):
         twice = next(name for name, count in Counter(ids).items() if count > 1)
         raise ValueError(
@@ -286,14 +323,24 @@ def load_pairs(cache: Path, clip: ClipRecipe, teacher: TeacherRecipe) -> Pairs:
         raise ValueError(
             f"{cache} has {len(ids)} faces with both vectors; training compares faces, so it needs 2 or more"
         )
-    widths = sorted({vectors.shape[1] for vectors in teachers})
-    if len(widths) > 1:
-        raise ValueError(
-            f"{second.folder} holds vectors of {' and '.join(map(str, widths))} numbers; they must be of one length"
-        )
-    origins = {kind: manifest["sets"][name]["origin"] for kind, name in names.items()}
+    origins = {kind: manifest["sets"][each.folder.name]["origin"] for kind, each in zip(("clip", "teacher"), sets)}
     origins |= {"data": manifest["data"]["fingerprint"], "items": items.hexdigest()}
-    return Pairs(ids, torch.cat(images), torch.cat(teachers), origins)
+    return Pairs(ids, image[: len(ids)], teachers[: len(ids)], origins)
+
+
+def _complete_set(cache: Path, sets: dict[str, Any], recipe: ClipRecipe | TeacherRecipe) -> VectorSet:
+    """The one of a manifest's ``sets`` that the recipe asks for. Raises ValueError, saying what is there instead."""
+    kind, instruction = _kind(recipe), recipe.instructions[0] if isinstance(recipe, TeacherRecipe) else None
+    for name, entry in sets.items():
+        if _is_for(name, entry, recipe, instruction):
+            return VectorSet(cache / name)
+    asked = set_recipe(recipe, instruction)
+    there = [_defaults(type(recipe)) | entry["recipe"] for name, entry in sets.items() if name.startswith(kind)]
+    held = "; ".join(_differences(asked, other) for other in there) or "none that is complete"
+    raise ValueError(
+        f"{cache} has no complete {kind} vectors as the recipe wants them ({asked['model'] or asked['kind']}). "
+        f"It has: {held}. Run training.embed with this recipe"
+    )
 
 
 def _differences(asked: dict[str, Any], held: dict[str, Any]) -> str:

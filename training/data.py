@@ -43,7 +43,7 @@ def load_faces(
             layouts; default ``folders``), an annotation list ``*.txt``; or a Hub id ``owner/name`` or ``owner/name:split``
             (default: the split ``train``). Of several sources, ids are prefixed with what tells their paths apart.
         labels: ``none`` does not look at labels, whatever they are; ``paper`` maps them to the paper's names, where an unknown one
-            is an error; ``own`` takes the data's own words. A face without a label is an error for both.
+            is an error; ``own`` takes the data's own words, or numbers as text. A face without a label is an error for both.
         columns: further columns to keep; a source without one is an error.
         frames: images taken from each clip of video, from the middles of equal segments.
         streaming: do not download or convert a Hub id or Parquet files first.
@@ -239,7 +239,7 @@ def _table(table: Faces, source: str, prefix: str, labels: Labels, columns: tupl
     if image != "image":
         table = table.rename_column(image, "image")
     stem = Path(source.partition(":")[0]).stem
-    names = _label_names(features["label"], source) if labels != "none" else None
+    names = _label_names(features["label"], source, labels) if labels != "none" else None
 
     def own(record: dict[str, Any], row: int) -> dict[str, Any]:
         number = record.get("id", f"{stem}-{row:08d}")
@@ -268,17 +268,20 @@ def _holds_images(feature: Any) -> bool:
     return isinstance(feature, Image) or getattr(feature, "dtype", "").removeprefix("large_") in ("string", "binary")
 
 
-def _label_names(feature: Any, source: str) -> list[str] | None:
+def _label_names(feature: Any, source: str, labels: Labels) -> list[str] | None:
     if isinstance(feature, ClassLabel):
         return feature.names
-    if getattr(feature, "dtype", None) in ("string", "large_string"):
+    dtype = getattr(feature, "dtype", "")
+    if dtype in ("string", "large_string") or (labels == "own" and "int" in dtype):
         return None
     raise ValueError(f"{source}: labels are {feature}, numbers without names; store them as ClassLabel or as strings")
 
 
 def _word(label: int | str | None, names: list[str] | None, where: str) -> str | None:
-    if names is None or label is None or label < 0:
-        return label
+    if names is None and label is not None:
+        return str(label)
+    if label is None or label < 0:
+        return None
     if label >= len(names):
         raise ValueError(f"{where}: label {label} is beyond the {len(names)} classes {', '.join(names)}")
     return names[label]

@@ -218,13 +218,13 @@ def _fill(recipe: Recipe, sources: list[str], output: Path, shard_size: int, str
 
     clip = functools.cache(lambda: FrozenClip(recipe.clip))  # not loaded when nothing is left to do
     teacher = functools.cache(lambda: load_teacher(recipe.teacher, local_device()))
-    vectors = VectorSet(output / cache.set_name(recipe.clip))
-    vectors.begin(cache.set_recipe(recipe.clip), origin_of(recipe.clip.model, recipe.clip.revision))
+    vectors = cache.find_set(output, recipe.clip)
+    vectors.begin(recipe.clip, None, origin_of(recipe.clip.model, recipe.clip.revision))
     jobs = [Job(vectors, "image", lambda items: clip()(items))]
     origin = teacher_origin(recipe.teacher)
     for instruction in recipe.teacher.instructions:
-        vectors = VectorSet(output / cache.set_name(recipe.teacher, instruction))
-        vectors.begin(cache.set_recipe(recipe.teacher, instruction), origin)
+        vectors = cache.find_set(output, recipe.teacher, instruction)
+        vectors.begin(recipe.teacher, instruction, origin)
         jobs.append(Job(vectors, column, lambda items, told=instruction: teacher()(items, told)))
 
     rows_of = faces if total is not None else _named(faces, sources)

@@ -1,21 +1,28 @@
 """Zero-shot evaluation of models on benchmarks: features once per model and data set, then every prompt set; evidence is kept.
 
     OUTPUT/results.csv                            one row a model, benchmark, fold and prompt set
+    OUTPUT/differences.csv                        of each two models on the same data, with intervals
+    OUTPUT/groups.csv                             one row a group of people, where groups were asked for
     OUTPUT/MODEL/BENCHMARK/predictions.parquet    every sample: truth, probabilities, or why it has none
     OUTPUT/MODEL/BENCHMARK/rows.json              the pair's rows of results.csv; there once the pair is done
 
-A pair of model and benchmark that is done is not run again. Under torchrun each process embeds its share of the samples.
+A pair of model and benchmark that is done is not run again; one whose weights, data or settings are others now is refused. Under torchrun
+each process embeds its share of the samples.
 """
 
 from __future__ import annotations
 
+import hashlib
+import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import PIL
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -24,24 +31,34 @@ import transformers
 from tqdm import tqdm
 
 from modeling_expclip.files import read_json, whole_file, write_csv, write_json
-from training import metrics
-from training.baselines import ZeroShotModel, load_zero_shot_model
-from training.bootstrap import intervals
+from training import comparison, metrics
+from training.baselines import ZeroShotModel, load_zero_shot_model, weights_of
 from training.plots import confusion_matrix
 from training.processes import rank, world_size
-from training.samples import BENCHMARKS, Samples, load_samples
+from training.samples import Samples, load_samples
+from training.scores import interval_columns, mean_of_folds, of_groups, score_columns, scores
 
 COLUMNS = (
     "model", "benchmark", "fold", "prompt_set", "n", "uar", "war", "uar_low", "uar_high", "war_low", "war_high",
-    "skipped", "chance_uar", "seconds", "transformers", "torch",
+    "skipped", "chance_uar", "seconds", "transformers", "torch", "short_clips", "frames_differ", "model_source", "weights",
+    "data_source", "data", "expclip", "pillow",
 )  # fmt: skip
 
-_DONE = "rows.json"  # written last
+_PREDICTIONS, _DONE = "predictions.parquet", "rows.json"  # the latter written last
+
+
+class Results(NamedTuple):
+    """Rows of results.csv, groups.csv and differences.csv."""
+
+    rows: list[dict[str, Any]]
+    groups: list[dict[str, Any]]
+    differences: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A model and a data set to evaluate it on. ``classes`` None: the data's own."""
+    """A model and a data set to evaluate it on; see ``load_samples``. ``classes`` None: the data's own. ``min_samples`` above 1 adds a UAR of
+    the classes with so many samples, beside that of the classes that occur."""
 
     name: str
     model: str
@@ -49,57 +66,123 @@ class Pair:
     source: str
     classes: tuple[str, ...] | None
     group: str | None = None
+    class_names: tuple[str, ...] | None = None
+    frames_root: str | None = None
+    short_clips: str | None = None
+    min_samples: int = 1
 
     def folder(self, output: Path) -> Path:
-        return output / self.name / self.benchmark
+        return output / folder_name(self.name) / self.benchmark
 
     def request(self, prompts: Sequence[str], dtype: str) -> dict[str, Any]:
-        """What the results depend on, to tell a finished pair from another request of the same name."""
+        """What the results depend on besides weights and data, to tell a finished pair from another request of the same name."""
         return {
             "model": self.model,
             "source": self.source,
             "classes": list(self.classes) if self.classes else None,
             "group": self.group,
+            "class_names": list(self.class_names) if self.class_names else None,
+            "frames_root": self.frames_root,
+            "short_clips": self.short_clips,
+            "min_samples": self.min_samples,
             "prompts": list(prompts),
             "dtype": dtype,
         }
 
+    def load(self) -> dict[str, Samples]:
+        return load_samples(
+            self.benchmark, self.source, self.classes, self.group,
+            class_names=self.class_names, frames_root=self.frames_root, short_clips=self.short_clips,
+        )  # fmt: skip
 
-def evaluate(
-    pairs: Sequence[Pair], prompts: Sequence[str], output: Path, *, batch_size: int, dtype: str
-) -> list[dict[str, Any]]:
-    """Runs the pairs that are not done and writes ``results.csv``; returns its rows.
 
-    Raises ValueError when ``output`` holds the pair with other settings, or the data cannot be what the benchmark says.
+def folder_name(model: str) -> str:
+    """Where results of a model are, below the output."""
+    return model.replace(" ", "-")
+
+
+def columns_of(min_samples: int) -> tuple[str, ...]:
+    """Columns of results.csv."""
+    return tuple(dict.fromkeys([*COLUMNS, *score_columns(min_samples), *interval_columns(min_samples)]))
+
+
+def evaluate(pairs: Sequence[Pair], prompts: Sequence[str], output: Path, *, batch_size: int, dtype: str) -> Results:
+    """Runs the pairs that are not done and writes the tables; of processes other than the first, all are empty.
+
+    Raises ValueError when ``output`` holds the pair with other settings, weights or data, or the data cannot be what the benchmark says.
     """
-    pending = [pair for pair in pairs if not _is_done(pair, output, prompts, dtype)]
+    loaded: dict[Pair, dict[str, Samples]] = {}
+
+    def folds_of(pair: Pair) -> dict[str, Samples]:
+        same = replace(pair, name="", model="")
+        if same not in loaded:
+            loaded[same] = pair.load()
+        return loaded[same]
+
+    weights = {model: weights_of(model) for model in dict.fromkeys(pair.model for pair in pairs)}
+    pending = []
+    for pair in pairs:
+        folds = folds_of(pair)
+        _check_counts(pair, folds)
+        if not _is_done(pair, output, pair.request(prompts, dtype), weights[pair.model], folds):
+            pending.append(pair)
     if pending and world_size() > 1 and not dist.is_initialized():
         dist.init_process_group("gloo")
-    model, loaded = None, None
+    model, at_hand = None, None
     for pair in pending:
-        folds = load_samples(pair.benchmark, pair.source, pair.classes, pair.group)
-        if loaded != pair.model:
-            model, loaded = load_zero_shot_model(pair.model, dtype=dtype), pair.model
-        _run(pair, folds, model, prompts, output, batch_size, dtype)
+        if at_hand != pair.model:
+            model, at_hand = load_zero_shot_model(pair.model, dtype=dtype), pair.model
+        _run(pair, folds_of(pair), model, prompts, output, batch_size, dtype, weights[pair.model])
     if rank():
-        return []
+        return Results([], [], [])
     done = [_done(pair.folder(output)) for pair in pairs]
     rows, groups = ([row for each in done for row in each[name]] for name in ("rows", "groups"))
-    write_csv(output / "results.csv", map(_rounded, rows), COLUMNS)
+    compared = comparison.compare(
+        [(each["rows"][0], pair.folder(output) / _PREDICTIONS) for each, pair in zip(done, pairs)]
+    )
+    write_csv(output / "results.csv", map(_rounded, rows), columns_of(pairs[0].min_samples))
     if groups:
         write_csv(output / "groups.csv", map(_rounded, groups), tuple(groups[0]))
-    return rows
+    if compared:
+        write_csv(output / "differences.csv", map(_rounded, compared), comparison.COLUMNS)
+    return Results(rows, groups, compared)
 
 
-def _is_done(pair: Pair, output: Path, prompts: Sequence[str], dtype: str) -> bool:
+def _check_counts(pair: Pair, folds: dict[str, Samples]) -> None:
+    """Raises ValueError before anything is computed where no class is as large as is asked."""
+    for fold, samples in folds.items():
+        largest = max(map(samples.labels.count, {*samples.labels}))
+        if largest < pair.min_samples:
+            raise ValueError(
+                f"{pair.source}, fold {fold}: no class has {pair.min_samples} samples, the largest has {largest}; lower --min-samples"
+            )
+
+
+def _is_done(pair: Pair, output: Path, asked: dict[str, Any], weights: str, folds: dict[str, Samples]) -> bool:
     folder = pair.folder(output)
     if not (folder / _DONE).exists():
         return False
-    found, asked = _done(folder)["request"], pair.request(prompts, dtype)
-    if found != asked:
-        changed = ", ".join(name for name in asked if found.get(name) != asked[name])
-        raise ValueError(f"{folder} was made with another {changed}; choose another --output, or remove that folder")
+    found = _done(folder)
+    changed = [name for name in asked if found["request"].get(name) != asked[name]]
+    if found["weights"] != weights:
+        changed.append(f"content of the model {pair.model} (it was {found['weights']:.19}, it is {weights:.19})")
+    if (
+        not changed
+        and found["stamp"] != _of_all(folds, Samples.stamp)
+        and found["data"] != (data := _of_all(folds, Samples.digest))
+    ):
+        changed.append(f"content of the data {pair.source} (it was {found['data']:.19}, it is {data:.19})")
+    if changed:
+        raise ValueError(
+            f"{folder} was made with another {', '.join(changed)}; choose another --output, or remove that folder"
+        )
     return True
+
+
+def _of_all(folds: dict[str, Samples], of: Callable[[Samples], str]) -> str:
+    """What identifies the data of all folds, from what identifies that of each."""
+    found = [f"{fold} {of(samples)}" for fold, samples in folds.items()]
+    return f"sha256 {hashlib.sha256(repr(found).encode()).hexdigest()}"
 
 
 def _done(folder: Path) -> dict[str, Any]:
@@ -109,7 +192,13 @@ def _done(folder: Path) -> dict[str, Any]:
     kinds = {"request": dict, "rows": list, "groups": list}
     if not isinstance(found, dict) or not all(isinstance(found.get(name), kind) for name, kind in kinds.items()):
         raise ValueError(f"{folder / _DONE} does not hold {', '.join(kinds)}; {remedy}")
-    if not all(isinstance(row, dict) and {*row} == {*COLUMNS} for row in found["rows"]):
+    if not all(isinstance(found.get(name), str) for name in ("weights", "data", "stamp")):
+        raise ValueError(
+            f"{folder / _DONE} does not say which weights and data it was made with, as version 0.1 did not; {remedy}"
+        )
+    least = found["request"].get("min_samples")
+    columns = {*columns_of(least if isinstance(least, int) else 1)}
+    if not found["rows"] or not all(isinstance(row, dict) and {*row} == columns for row in found["rows"]):
         raise ValueError(f"{folder / _DONE} holds rows of other columns than results.csv; {remedy}")
     return found
 
@@ -122,15 +211,20 @@ def _run(
     output: Path,
     batch_size: int,
     dtype: str,
+    weights: str,
 ) -> None:
+    # The stamp first: what changes after it shows in the next run's.
+    stamp, data = ("", "") if rank() else (_of_all(folds, Samples.stamp), _of_all(folds, Samples.digest))
+    traced = {
+        "model_source": pair.model, "weights": weights, "data_source": pair.source, "data": data,
+        "transformers": transformers.__version__, "torch": torch.__version__, "expclip": version("expclip"), "pillow": PIL.__version__,
+    }  # fmt: skip
     classes = pair.classes or tuple(sorted({label for samples in folds.values() for label in samples.labels}))
     rows, tables, groups = [], [], []
     matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
     for fold, samples in folds.items():
         start = time.perf_counter()
-        features, errors = _features(
-            f"{pair.name} {pair.benchmark}", samples, model, classes, batch_size, pair.benchmark
-        )
+        features, errors = _features(f"{pair.name} {pair.benchmark}", samples, model, classes, batch_size)
         if rank():
             continue
         kept = [i for i, error in enumerate(errors) if error is None]
@@ -143,14 +237,12 @@ def _run(
             logits = torch.cat([model.logits(part, classes, name) for part in features.split(1024)])  # (n, classes)
             probabilities = logits.softmax(-1).numpy()
             guess = probabilities.argmax(1)
-            scores = _scores(guess, truth, len(classes))
-            rows.append(
-                {"model": pair.name, "benchmark": pair.benchmark, "fold": fold, "prompt_set": name, "n": len(kept)}
-                | scores
-            )
+            about = {"model": pair.name, "benchmark": pair.benchmark, "fold": fold, "prompt_set": name, "n": len(kept)}
+            rows.append(about | scores(guess, truth, len(classes), pair.min_samples))
             tables.append(_predictions(samples, errors, kept, probabilities, classes, fold, name))
             if pair.group:
-                groups += _groups(rows[-1], guess, truth, [samples.groups[i] for i in kept], len(classes))
+                people = [samples.groups[i] for i in kept]
+                groups += of_groups(about, guess, truth, people, len(classes), pair.min_samples)
             if name == prompts[-1]:
                 matrix += np.array(
                     metrics.load("confusion").compute(predictions=guess, references=truth, num_classes=len(classes))[
@@ -160,25 +252,38 @@ def _run(
         seconds = time.perf_counter() - start
         for row in rows[-len(prompts) :]:
             row |= {"skipped": len(samples) - len(kept), "chance_uar": 100 / len(classes), "seconds": round(seconds, 2)}
-            row |= {"transformers": transformers.__version__, "torch": torch.__version__}
+            row |= {"short_clips": samples.short_clips or "", "frames_differ": samples.frames_differ, **traced}
     if rank():
         return
     if len(folds) > 1:
-        rows += [_mean([row for row in rows if row["prompt_set"] == name]) for name in prompts]
+        rows += [
+            mean_of_folds([row for row in rows if row["prompt_set"] == name], pair.min_samples) for name in prompts
+        ]
     folder = pair.folder(output)
     folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(folder / "predictions.parquet") as part:
+    with whole_file(folder / _PREDICTIONS) as part:
         pq.write_table(pa.concat_tables(tables), part)
-    with whole_file(folder / f"confusion-{prompts[-1]}.png") as part:
-        confusion_matrix(matrix, classes, f"{pair.name} on {pair.benchmark}, {prompts[-1]}", part)
-    write_json(
-        folder / _DONE,
-        {"request": pair.request(prompts, dtype), "classes": classes, "rows": rows, "groups": groups},
-    )
+    _draw(matrix, classes, f"{pair.name} on {pair.benchmark}, {prompts[-1]}", folder / f"confusion-{prompts[-1]}.png")
+    content = {"weights": weights, "data": data, "stamp": stamp, "request": pair.request(prompts, dtype)}
+    write_json(folder / _DONE, content | {"classes": classes, "rows": rows, "groups": groups})
+
+
+def _draw(matrix: np.ndarray, classes: Sequence[str], title: str, path: Path) -> None:
+    """A picture that cannot be drawn, for the characters in a name, say, costs itself and nothing else."""
+    try:
+        with whole_file(path) as part:
+            confusion_matrix(matrix, classes, title, part)
+    except (OSError, MemoryError):  # the disk's, which is no matter of this picture
+        raise
+    except Exception as error:  # matplotlib raises many kinds
+        print(
+            f"{path} cannot be drawn ({' '.join(str(error).split())}); the results are complete without it",
+            file=sys.stderr,
+        )
 
 
 def _features(
-    title: str, samples: Samples, model: ZeroShotModel, classes: Sequence[str], batch_size: int, benchmark: str
+    title: str, samples: Samples, model: ZeroShotModel, classes: Sequence[str], batch_size: int
 ) -> tuple[torch.Tensor, list[str | None]]:
     """Features of the samples that can be read and have a candidate's label, in order, and for each sample its error or None."""
     mine = range(rank(), len(samples), world_size())
@@ -199,9 +304,9 @@ def _features(
             except Exception as error:  # decoders raise many kinds on damaged files; the row keeps its reason
                 errors[row] = f"{type(error).__name__}: {error}"
         if frames:
-            clips = BENCHMARKS[benchmark].dynamic if benchmark in BENCHMARKS else max(map(len, frames.values())) > 1
             images = list(frames.values())
-            features = model.video_features(images) if clips else model.image_features([image for image, *_ in images])
+            clips = samples.short_clips is not None
+            features = model.video_features(images) if clips else model.image_features([image for (image,) in images])
             found |= dict(zip(frames, features))
         bar.update(len(rows))
     bar.close()
@@ -212,42 +317,6 @@ def _features(
         errors = {row: error for _, part in shared for row, error in part.items()}
     ordered = [found[row] for row in sorted(found)]
     return torch.stack(ordered) if ordered else torch.empty(0), [errors.get(row) for row in range(len(samples))]
-
-
-def _scores(guess: np.ndarray, truth: np.ndarray, classes: int) -> dict[str, float]:
-    around = intervals(guess, truth, classes)
-    scores = {name: metrics.load(name).compute(predictions=guess, references=truth)[name] for name in ("uar", "war")}
-    return scores | {
-        f"{name}_{end}": value for name in ("uar", "war") for end, value in zip(("low", "high"), around[name])
-    }
-
-
-def _mean(folds: list[dict[str, Any]]) -> dict[str, Any]:
-    """The mean over folds, as the paper reports; folds have no common sample, so no interval is given."""
-    mean = {
-        **folds[0],
-        "fold": "mean",
-    }
-    mean |= {name: sum(row[name] for row in folds) for name in ("n", "skipped", "seconds")}
-    mean |= {name: sum(row[name] for row in folds) / len(folds) for name in ("uar", "war")}
-    return mean | dict.fromkeys(("uar_low", "uar_high", "war_low", "war_high"))
-
-
-def _groups(
-    row: dict[str, Any], guess: np.ndarray, truth: np.ndarray, groups: list[str | None], classes: int
-) -> list[dict[str, Any]]:
-    """UAR of each group of people, with its interval, and how far it is below the best group."""
-    found = []
-    for name in sorted({group for group in groups if group is not None}):
-        own = np.array([group == name for group in groups])
-        score = _scores(guess[own], truth[own], classes)
-        found.append(
-            {key: row[key] for key in ("model", "benchmark", "fold", "prompt_set")}
-            | {"group": name, "n": int(own.sum())}
-            | score
-        )
-    best = max((entry["uar"] for entry in found), default=0.0)
-    return [entry | {"gap": best - entry["uar"]} for entry in found]
 
 
 def _predictions(

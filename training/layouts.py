@@ -11,6 +11,7 @@ import csv
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -20,20 +21,27 @@ import numpy as np
 
 from modeling_expclip.processing_expclip import image_endings
 from modeling_expclip.prompts import LABEL_SETS
+from training.parts import refuse_several_parts
+from training.processes import rank
 
 # Class numbers as published; index in the tuple is the number.
 RAFDB = (None, "surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
 AFFECTNET = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
 FERPLUS_VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", None, None)
+FERPLUS_USAGE = {"train": "Training", "validation": "PublicTest", "test": "PrivateTest"}
+_ALL_VOTES = "fer2013new.csv"  # FER+'s own file, for all images of FER2013
+_ALL_VOTES_HEADER = "usage,image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,nf"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One image (one frame) or one clip: ``id`` is its path below the data set's root, ``frames`` are in order."""
+    """One image (one frame) or one clip: ``id`` is its path below the data set's root, ``frames`` are in order, ``listed`` is how many
+    an annotation list says there are."""
 
     id: str
     frames: tuple[Path, ...]
     label: str | None
+    listed: int | None = None
 
 
 def split_layout(source: str) -> tuple[str | None, str]:
@@ -42,14 +50,31 @@ def split_layout(source: str) -> tuple[str | None, str]:
     return (layout, path) if equals and layout in LAYOUTS else (None, source)
 
 
-def find_entries(path: Path, layout: str) -> list[Entry]:
-    """Reads ``path`` in one of LAYOUTS. Raises FileNotFoundError or ValueError naming what is not as the layout says."""
+def find_entries(path: Path, layout: str, frames_root: Path | None = None) -> list[Entry]:
+    """Reads ``path`` in one of LAYOUTS. Raises FileNotFoundError or ValueError naming what is not as the layout says.
+
+    Args:
+        frames_root: the folder in which the clips of an annotation list lie, where the list names them on another machine.
+    """
     if not path.exists():
         raise FileNotFoundError(f"no face data at {path}")
-    entries = list(LAYOUTS[layout](path))
+    if frames_root is None:
+        entries = list(LAYOUTS[layout](path))
+    elif layout == "list":
+        entries = list(_annotation_list(path, frames_root))
+    else:
+        raise ValueError(
+            f"{path} is read as layout {layout!r}, which knows where its frames are; leave the frames root out"
+        )
     if not entries:
         raise FileNotFoundError(f"no images below {path} (read as layout {layout!r})")
     return entries
+
+
+def _note(text: str) -> None:
+    """Something to know that stops nothing; one process of torchrun says it."""
+    if rank() == 0:
+        print(text, file=sys.stderr)
 
 
 def _images(folder: Path) -> list[Path]:
@@ -100,6 +125,8 @@ def _rafdb(root: Path, part: str = "") -> Iterator[Entry]:
     with the ``part`` they belong to."""
     table = root / "EmoLabel" / "list_patition_label.txt"
     if not table.is_file():
+        if part:
+            refuse_several_parts(root, f"rafdb-{part}")
         yield from _numbered(root, RAFDB)
         return
     if not part:
@@ -136,32 +163,77 @@ def _affectnet7(root: Path) -> Iterator[Entry]:
     return (entry for entry in _affectnet(root) if entry.label != "contempt")
 
 
-def _ferplus(root: Path) -> Iterator[Entry]:
-    """FERPlus: folders with a ``label.csv`` of ten votes an image (most votes win; "unknown" and "no face" are left out),
-    or folders named after the classes."""
+def _ferplus(root: Path, part: str = "") -> Iterator[Entry]:
+    """FER+: a folder of images with ``fer2013new.csv`` in it or beside it, of which ``part`` is read; folders with a ``label.csv`` each, as
+    FER+'s own program leaves them; or folders named after the classes.
+
+    Both tables hold ten votes an image. The class with most votes is the label; a tie, "unknown" and "no face" leave the image out.
+    """
     tables = sorted(root.rglob("label.csv"))
-    if not tables:
+    beside = [root / _ALL_VOTES, *([root.parent / _ALL_VOTES] if any(root.glob("*.png")) else [])]
+    whole = next((table for table in beside if table.is_file()), None)
+    if part and (tables or not whole):
+        refuse_several_parts(root, f"ferplus-{part}")
+    if not tables and whole:
+        yield from _all_votes(whole, root, part)
+    elif not tables:
         yield from _folders(root)
     for table in tables:
-        for where, line in _lines(table):
-            name, votes = _votes(line, where)
-            label = FERPLUS_VOTES[votes.index(max(votes))]
-            if label is not None:
-                image = table.parent / name
-                yield Entry(image.relative_to(root).as_posix(), (image,), label)
+        rows = [_votes(line, where, "an image, its box") for where, line in _lines(table)]
+        for name, label in _voted(table, [(name, votes) for name, _, votes in rows]):
+            image = table.parent / name
+            yield Entry(image.relative_to(root).as_posix(), (image,), label)
 
 
-def _votes(line: str, where: str) -> tuple[str, list[float]]:
-    """The image and the ten votes of a line of ``label.csv``."""
+def _all_votes(table: Path, root: Path, part: str) -> Iterator[Entry]:
+    """The images below ``root`` that ``fer2013new.csv`` has votes for."""
+    images = {image.name: image for image in _images(root)}
+    (where, header), *lines = [*_lines(table)] or [(str(table), "")]
+    if ",".join(word.strip().lower() for word in header.split(",")) != _ALL_VOTES_HEADER:
+        raise ValueError(f"{where}: expected the columns {_ALL_VOTES_HEADER}, got {header!r:.80}")
+    rows = []
+    for where, line in lines:
+        usage, name, votes = _votes(line, where, "a usage, an image")
+        if usage not in FERPLUS_USAGE.values():
+            raise ValueError(f"{where}: expected one of {', '.join(FERPLUS_USAGE.values())}, got {usage!r:.80}")
+        # Images without a name were taken out by FER+'s authors.
+        if (name and usage == FERPLUS_USAGE[part]) if part else name in images:
+            rows.append((usage, name, votes))
+    if len({usage for usage, *_ in rows}) > 1:
+        choices = " or ".join(f"ferplus-{part}={root}" for part in FERPLUS_USAGE)
+        raise ValueError(f"{table} lists training and test faces together; choose {choices}")
+    if part and not any(name in images for _, name, _ in rows):
+        raise FileNotFoundError(f"none of the {len(rows)} images of {FERPLUS_USAGE[part]} in {table} lies below {root}")
+    for name, label in _voted(table, [(name, votes) for _, name, votes in rows]):
+        image = images.get(name, root / name)
+        yield Entry(image.relative_to(root).as_posix(), (image,), label)
+
+
+def _voted(table: Path, rows: list[tuple[str, list[float]]]) -> list[tuple[str, str]]:
+    """Images and their votes -> images and the class that most votes are for; says how many are left out."""
+    found = []
+    for name, votes in rows:
+        label = FERPLUS_VOTES[votes.index(max(votes))]
+        if label is not None and votes.count(max(votes)) == 1:
+            found.append((name, label))
+    if len(found) < len(rows):
+        _note(
+            f"{table}: {len(rows) - len(found)} of {len(rows)} faces are left out: a tie, or most votes say unknown or no face"
+        )
+    return found
+
+
+def _votes(line: str, where: str, before: str) -> tuple[str, str, list[float]]:
+    """The two columns ``before`` the votes, and the ten votes, of a line of ``label.csv`` or ``fer2013new.csv``."""
     try:
-        name, _, *votes = next(csv.reader([line]))
+        first, second, *votes = next(csv.reader([line]))
         numbers = [float(vote) for vote in votes]
     except (ValueError, csv.Error):
-        name, numbers = "", []
+        first, second, numbers = "", "", []
     right = len(numbers) == len(FERPLUS_VOTES) and 0 < sum(numbers) < math.inf and min(numbers) >= 0
-    if not right or not name or Path(name).is_absolute():
-        raise ValueError(f"{where}: expected an image, its box and ten votes, got {line!r:.80}")
-    return name, numbers
+    if not right or not first or any(Path(name).is_absolute() for name in (first, second)):
+        raise ValueError(f"{where}: expected {before} and ten votes, got {line!r:.80}")
+    return first, second, numbers
 
 
 def _clips(root: Path) -> Iterator[Entry]:
@@ -174,25 +246,52 @@ def _clips(root: Path) -> Iterator[Entry]:
         yield Entry(below.as_posix(), tuple(images), below.parent.name or None)
 
 
-def _annotation_list(path: Path) -> Iterator[Entry]:
-    """The paper's lists, ``path num_frames label`` a line: a folder of frames (or an image), from the list's own folder, and an index
-    into the paper's classes."""
-    seen: dict[str, str] = {}
+def _annotation_list(path: Path, frames_root: Path | None = None) -> Iterator[Entry]:
+    """The paper's lists, ``path num_frames label`` a line: a folder of frames (or an image), from the list's own folder or below
+    ``frames_root``, and an index into the paper's classes.
+
+    Raises FileNotFoundError where a clip is missing. Another number of frames is counted and said: who crops faces again loses some.
+    """
+    rows: dict[str, tuple[str, int, str]] = {}
     for where, line in _lines(path):
         fields = line.rsplit(maxsplit=2)
         if len(fields) != 3 or not re.fullmatch("[0-9]{1,9}", fields[1]):
             raise ValueError(f"{where}: expected `path num_frames label`, got {line!r:.80}")
-        if fields[0] in seen:
-            raise ValueError(f"{where}: {fields[0]} stands in {seen[fields[0]]} already")
-        seen[fields[0]] = where
-        clip = path.parent / fields[0]
+        if fields[0] in rows:
+            raise ValueError(f"{where}: {fields[0]} stands in {rows[fields[0]][0]} already")
+        rows[fields[0]] = (where, int(fields[1]), fields[2])
+    places = {name: path.parent / name for name in rows} if frames_root is None else _below(frames_root, list(rows))
+    missing, entries = [], []
+    for name, (where, listed, label) in rows.items():
+        place = places[name]
         try:
-            frames = _images(clip) if clip.is_dir() else [clip]
+            frames = [] if not place.exists() else _images(place) if place.is_dir() else [place]
         except OSError as error:  # a name that no file can have
-            raise ValueError(f"{where}: {error.strerror}: {fields[0]:.80}") from None
-        if len(frames) != int(fields[1]):
-            raise ValueError(f"{where}: the list says {fields[1]} frames, {clip} has {len(frames)}")
-        yield Entry(fields[0], tuple(frames), _class_of(fields[2], LABEL_SETS["mafw"]))
+            raise ValueError(f"{where}: {error.strerror}: {name:.80}") from error
+        if not frames:
+            missing.append(f"{where}: there is no {place}, or it holds no images")
+        entries.append(Entry(name, tuple(frames), _class_of(label, LABEL_SETS["mafw"]), listed))
+    if missing:
+        raise FileNotFoundError(
+            f"{missing[0]} ({len(missing)} of the list's {len(rows)} are missing); say with --frames-root NAME=FOLDER of "
+            "training.benchmark where the clips lie, or mend the list"
+        )
+    other = [entry for entry in entries if entry.listed != len(entry.frames)]
+    if other:
+        _note(
+            f"{path}: {len(other)} of {len(entries)} clips have another number of frames than the list says, such as {other[0].id} "
+            f"({len(other[0].frames)}, not {other[0].listed}); the frames that are there are used"
+        )
+    yield from entries
+
+
+def _below(root: Path, names: list[str]) -> dict[str, Path]:
+    """Where clips lie whose paths are another machine's: all lose as many leading parts as it takes to find one of them in ``root``."""
+    parts = {name: [part for part in name.split("/") if part not in ("", ".")] for name in names}
+    for drop in range(max(map(len, parts.values()), default=0)):
+        if any(len(own) > drop and os.path.exists(root.joinpath(*own[drop:])) for own in parts.values()):
+            return {name: root.joinpath(*own[drop:]) for name, own in parts.items()}
+    return {name: root.joinpath(*own) for name, own in parts.items()}
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
@@ -220,6 +319,7 @@ LAYOUTS: dict[str, Callable[[Path], Iterator[Entry]]] = {
     "affectnet7": _affectnet7,
     "affectnet8": _affectnet,
     "ferplus": _ferplus,
+    **{f"ferplus-{part}": partial(_ferplus, part=part) for part in FERPLUS_USAGE},
     "clips": _clips,
     "list": _annotation_list,
 }

@@ -18,7 +18,8 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str, pat
     figure = Figure(figsize=(side, side * 0.92), layout="constrained")
     panel = figure.subplots()
     share = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    panel.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    shown = panel.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    figure.colorbar(shown, ax=panel, shrink=0.8, label="share of the row, %")
     for (row, column), value in np.ndenumerate(share):
         panel.text(
             column, row, f"{value:.0f}", ha="center", va="center", fontsize=8, color="white" if value > 55 else "black"
@@ -26,7 +27,7 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str, pat
     panel.set_xticks(range(len(classes)), classes, rotation=45, ha="right", fontsize=8)
     panel.set_yticks(range(len(classes)), [f"{name} ({n})" for name, n in zip(classes, matrix.sum(1))], fontsize=8)
     panel.set_xlabel("apparent expression, as the model says")
-    panel.set_ylabel("as people labelled it (faces)")
+    panel.set_ylabel("as people labelled it (number of samples)")
     panel.set_title(title, fontsize=9)
     FigureCanvasAgg(figure).print_png(path)
 
@@ -40,8 +41,8 @@ def training_curve(steps: list[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(11, 3.4) if means else (7.5, 3.4), layout="constrained")
     panels = figure.subplots(1, 3 if means else 2)
     retrieval = {"image_to_teacher": "face to teacher", "teacher_to_image": "teacher to face"}
-    _draw(panels[0], steps, {"loss": "loss"}, "alignment loss")
-    _draw(panels[1], steps, retrieval, "in-batch retrieval accuracy")
+    _draw(panels[0], steps, {"loss": "loss"}, "alignment loss, nats")
+    _draw(panels[1], steps, retrieval, "in-batch retrieval accuracy, 0 to 1")
     if means:
         names = {name: name.removeprefix("eval_").removesuffix("_mean_uar") for name in means}
         _draw(panels[2], steps, names, "zero-shot UAR, %, mean of prompt sets")

@@ -10,13 +10,12 @@ import dataclasses
 import reprlib
 import types
 import typing
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
+from modeling_expclip.plain_yaml import read_yaml
 
 Preprocessing = Literal["paper", "own"]
 
@@ -130,10 +129,10 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
             f"no recipe {path}; the ones that come with the code are in {Path(__file__).parent / 'recipes'}"
         )
     try:
-        content = _read_yaml(path.read_text(encoding="utf-8-sig"))
-        pairs = [(*override.partition("=")[:2], _read_yaml(override.partition("=")[2])) for override in overrides]
-    except _NO_YAML as error:
-        raise ValueError(f"{path} or an override is not YAML: {' '.join(str(error).split())}") from None
+        content = read_yaml(path.read_text(encoding="utf-8-sig"))
+        pairs = [(*override.partition("=")[:2], read_yaml(override.partition("=")[2])) for override in overrides]
+    except ValueError as error:
+        raise ValueError(f"{path} or an override is not YAML: {error}") from error
     for key, equals, value in pairs:
         section, dot, name = key.partition(".")
         if not isinstance(content, dict):
@@ -144,38 +143,6 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     recipe = _checked(Recipe, content, str(path))
     _check(recipe, path)
     return recipe
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without aliases, with which a short file becomes gigabytes, and without repeated keys, of which one would be passed over."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise yaml.composer.ComposerError(
-                None, None, f"the alias *{event.anchor} is not for recipes; write the value out", event.start_mark
-            )
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        pairs = node.value if isinstance(node, yaml.MappingNode) else []
-        names = Counter(key.value for key, _ in pairs if isinstance(key, yaml.ScalarNode))
-        for name, count in names.items():
-            if count > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {name!r} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-# PyYAML lets the errors of its own scalars through: of "!!bool x" a KeyError, of "2001-99-99" a ValueError, and so on.
-_NO_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
-
-
-def _read_yaml(text: str) -> Any:
-    loader = _Loader(text)
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
 
 
 def _check(recipe: Recipe, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Reports: measured rows beside the paper's reported ones, as Markdown and HTML, and as metadata for a model card.
+"""Reports: measured rows beside the paper's reported ones and what they were measured on, as Markdown and HTML, and as metadata for a model card.
 
 ``reported_results.csv`` holds the figures of the paper's tables and of its released logs. A table's figure does not say which prompts it
 belongs to; those are shown, and only the logs' figures are compared.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import html
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from modeling_expclip.files import write_text
+from training.evaluation import folder_name
 
 REPORTED = Path(__file__).parent / "reported_results.csv"
 
@@ -43,21 +45,37 @@ def differences(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return compared
 
 
-def write_report(rows: Sequence[dict[str, Any]], output: Path) -> None:
-    """``report.md`` and ``report.html`` in ``output``, with the confusion matrices, and ``MODEL/model-index.yaml`` for each model."""
+def write_report(
+    rows: Sequence[dict[str, Any]],
+    output: Path,
+    groups: Sequence[dict[str, Any]] = (),
+    compared: Sequence[dict[str, Any]] = (),
+) -> None:
+    """``report.md`` and ``report.html`` in ``output``, with the confusion matrices, and ``MODEL/model-index.yaml`` for each model.
+
+    Args:
+        rows, groups, compared: of results.csv, groups.csv and differences.csv.
+    """
     measured, title = overall(rows), "Zero-shot evaluation"
     pictures = [path.relative_to(output).as_posix() for path in sorted(output.glob("*/*/confusion-*.png"))]
-    note = "In percent, with 95 % bootstrap intervals over samples. UAR: mean recall of the classes that occur. WAR: accuracy."
+    note = (
+        "Scores are percent, their differences percentage points, with 95 % bootstrap intervals over samples in brackets. UAR: mean recall of "
+        "the classes that occur; uar_minN: of those with at least N samples. WAR: accuracy."
+    )
     markdown = [f"# {title}", note]
     page = [
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title>",
         _STYLE,
         f"<h1>{title}</h1><p>{note}</p>",
     ]
-    for heading, header, cells in _tables(measured):
+    tables = [*_tables(measured, groups, compared), *_origins(measured)]
+    for heading, header, cells in tables:
         markdown += [
             f"## {heading}",
-            "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *cells]),
+            "\n".join(
+                "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+                for row in [header, ["---"] * len(header), *cells]
+            ),
         ]
         lines = [
             "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
@@ -69,50 +87,103 @@ def write_report(rows: Sequence[dict[str, Any]], output: Path) -> None:
     write_text(output / "report.md", "\n\n".join(markdown) + "\n")
     write_text(output / "report.html", "\n".join(page) + "</html>\n")
     for model in dict.fromkeys(row["model"] for row in measured):
-        write_text(
-            output / model / "model-index.yaml", model_index(model, [row for row in measured if row["model"] == model])
-        )
+        own = [row for row in measured if row["model"] == model]
+        write_text(output / folder_name(model) / "model-index.yaml", model_index(model, own))
 
 
-def _tables(measured: Sequence[dict[str, Any]]) -> list[tuple[str, list[str], list[list[str]]]]:
-    """For each benchmark what was measured and what the paper reports, as heading, header and cells."""
-    benchmarks = list(dict.fromkeys(row["benchmark"] for row in measured))
+Table = tuple[str, list[str], list[list[str]]]  # heading, header, cells
+
+
+def _tables(
+    measured: Sequence[dict[str, Any]], groups: Sequence[dict[str, Any]], compared: Sequence[dict[str, Any]]
+) -> list[Table]:
+    """For each benchmark what was measured, of all and of groups, the differences between models, and what the paper reports."""
     sections = []
-    for name in benchmarks:
-        own = [row for row in measured if row["benchmark"] == name]
-        logged = {
-            (row["model"], row["prompt_set"]): row
-            for row in reported()
-            if row["benchmark"] == name and row["prompt_set"]
-        }
-        header, cells = ["model", "prompts", "n", "skipped", "UAR", "WAR"], []
-        if logged:
-            header += ["UAR reported", "WAR reported", "UAR difference", "WAR difference"]
-        for row in own:
-            there = logged.get((row["model"], row["prompt_set"]))
-            cells.append(
+    for name in dict.fromkeys(row["benchmark"] for row in measured):
+        sections.append(_measured(name, [row for row in measured if row["benchmark"] == name]))
+        own = [row for row in compared if row["benchmark"] == name]
+        if own:
+            header = ["model", "minus", "prompts", "fold", "n", "UAR, points", "WAR, points"]
+            cells = [
                 [
-                    row["model"],
-                    row["prompt_set"],
-                    str(row["n"]),
-                    str(row["skipped"]),
-                    *(_score(row, m) for m in ("uar", "war")),
+                    *(str(row[key]) for key in ("model", "other", "prompt_set", "fold", "n")),
+                    *(_score(row, f"d_{m}", "+") for m in ("uar", "war")),
                 ]
-            )
-            if logged:
-                cells[-1] += [f"{there[m]:.2f}" if there else "" for m in ("uar", "war")]
-                cells[-1] += [f"{row[m] - there[m]:+.2f}" if there else "" for m in ("uar", "war")]
-        sections.append((f"{name}: measured (chance: UAR {own[0]['chance_uar']:.1f})", header, cells))
+                for row in own
+            ]
+            sections.append((f"{name}: differences between models, on the same samples", header, cells))
+        own = [row for row in groups if row["benchmark"] == name]
+        if own:
+            header = ["model", "prompts", "fold", "group", "n", "UAR, %", "WAR, %", "UAR below the best group, points"]
+            cells = [
+                [
+                    *(str(row[key]) for key in ("model", "prompt_set", "fold", "group", "n")),
+                    *(_score(row, m) for m in ("uar", "war")),
+                    f"{row['gap']:.2f}",
+                ]
+                for row in own
+            ]
+            sections.append((f"{name}: groups", header, cells))
         table = [
             [r["model"], f"{r['uar']:.2f}", f"{r['war']:.2f}", r["source"]]
             for r in reported()
             if r["benchmark"] == name and not r["prompt_set"]
         ]
         if table:
-            sections.append(
-                (f"{name}: reported in the paper, not measured here", ["model", "UAR", "WAR", "where"], table)
-            )
+            header = ["model", "UAR, %", "WAR, %", "where"]
+            sections.append((f"{name}: reported in the paper, not measured here", header, table))
     return sections
+
+
+def _measured(name: str, own: Sequence[dict[str, Any]]) -> Table:
+    """A benchmark's results, beside what the paper's logs say where they do."""
+    logged = {(r["model"], r["prompt_set"]): r for r in reported() if r["benchmark"] == name and r["prompt_set"]}
+    least = [column for column in own[0] if re.fullmatch("uar_min[0-9]+", column)]
+    header, cells = ["model", "prompts", "n", "skipped", "UAR, %", "WAR, %", *(f"{column}, %" for column in least)], []
+    if logged:
+        header += ["UAR reported, %", "WAR reported, %", "UAR difference, points", "WAR difference, points"]
+    for row in own:
+        there = logged.get((row["model"], row["prompt_set"]))
+        cells.append([_shown(row), row["prompt_set"], str(row["n"]), str(row["skipped"])])
+        cells[-1] += [_score(row, metric) for metric in ("uar", "war", *least)]
+        if logged:
+            cells[-1] += [f"{there[m]:.2f}" if there else "" for m in ("uar", "war")]
+            cells[-1] += [f"{row[m] - there[m]:+.2f}" if there else "" for m in ("uar", "war")]
+    return f"{name}: measured (chance: UAR {own[0]['chance_uar']:.1f} %)", header, cells
+
+
+def _shown(row: dict[str, Any]) -> str:
+    """A model's name, which says so where the head was left out."""
+    bare = row["model_source"].startswith("clip-of:") and "without head" not in row["model"]
+    return row["model"] + (" (without head)" if bare else "")
+
+
+def _origins(measured: Sequence[dict[str, Any]]) -> list[Table]:
+    """What was measured, on what and with what, to trace and repeat it."""
+    models = [[_shown(row), row["model_source"], row["weights"]] for row in measured]
+    data = [
+        [row["benchmark"], row["data_source"], row["data"], row["short_clips"], str(row["frames_differ"])]
+        for row in measured
+    ]
+    software = [[name, row[name]] for row in measured for name in ("expclip", "transformers", "torch", "pillow")]
+    return [
+        (heading, header, list(map(list, dict.fromkeys(map(tuple, cells)))))
+        for heading, header, cells in (
+            ("Models", ["model", "folder or id", "weights"], models),
+            (
+                "Data",
+                [
+                    "data",
+                    "from",
+                    "content",
+                    "clips of 16 frames or fewer",
+                    "clips with other numbers of frames than listed",
+                ],
+                data,
+            ),
+            ("Software", ["name", "version"], software),
+        )
+    ]
 
 
 def model_index(model: str, rows: Sequence[dict[str, Any]]) -> str:
@@ -139,6 +210,8 @@ td:first-child, th:first-child, td:nth-child(2), th:nth-child(2) { text-align: l
 </style>"""
 
 
-def _score(row: dict[str, Any], metric: str) -> str:
-    low, high = row[f"{metric}_low"], row[f"{metric}_high"]
-    return f"{row[metric]:.2f}" + (f" ({low:.1f} to {high:.1f})" if low is not None else "")
+def _score(row: dict[str, Any], metric: str, sign: str = "") -> str:
+    value, low, high = row[metric], row[f"{metric}_low"], row[f"{metric}_high"]
+    if value is None:
+        return ""
+    return f"{value:{sign}.2f}" + (f" ({low:{sign}.1f} to {high:{sign}.1f})" if low is not None else "")

@@ -43,6 +43,7 @@ from training.trainer import AlignmentModel, ExpCLIPTrainer, PairDataset, as_it_
 from training.zero_shot import load_zero_shot
 
 _RECIPE = "recipe.yaml"
+_MEAN_OF = 4096  # vectors that are summed at once
 
 
 def train_from_cache(
@@ -62,8 +63,16 @@ def train_from_cache(
                 f"{cache} was made with {recipe.clip.model} at {pairs.origin['clip']}, what is here now is {here}; a head fits only the "
                 "CLIP it was trained on: embed again, or pin clip.revision"
             )
-        centre = pairs.teacher.double().mean(0).float() if recipe.training.centre else None
+        centre = mean_of(pairs.teacher) if recipe.training.centre else None
         train(recipe, PairDataset(pairs), pairs.teacher.shape[1], centre, pairs.origin, output, evaluate, classes)
+
+
+def mean_of(vectors: torch.Tensor) -> torch.Tensor:
+    """The mean (H,) of vectors (N, H), summed in float64 a few at a time: a copy of all would be twice their memory."""
+    total = torch.zeros(vectors.shape[1], dtype=torch.float64)
+    for part in vectors.split(_MEAN_OF):
+        total += part.sum(0, dtype=torch.float64)
+    return (total / len(vectors)).float()
 
 
 def train_from_images(
@@ -225,7 +234,7 @@ def training_arguments(settings: TrainingRecipe, faces: int, output: Path, evalu
     steps = settings.steps or -1
     if settings.steps and settings.epochs:
         steps = min(settings.steps, settings.epochs * (faces // (batch // world * world)))
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(output),
         per_device_train_batch_size=batch // world,
         num_train_epochs=settings.epochs or 1,
@@ -248,6 +257,21 @@ def training_arguments(settings: TrainingRecipe, faces: int, output: Path, evalu
         use_cpu=not torch.accelerator.is_available(),  # without it the Trainer does not see torchrun's processes on a CPU
         ddp_find_unused_parameters=False,
     )
+    if arguments.n_gpu > 1:  # asking sets the devices up, after which the number stays as it is set here
+        print(
+            f"training on 1 of {arguments.n_gpu} devices, {arguments.n_gpu - 1} idle; "
+            f"`torchrun --nproc_per_node {arguments.n_gpu} -m training.train ...` trains on all of them"
+        )
+        # As the Trainer itself sets it where it must not multiply the batch and split it over nn.DataParallel's copies: each would
+        # compare its faces with its own only, in fewer steps, and fewer faces than that batch would make none.
+        arguments._n_gpu = 1
+    taken = arguments.train_batch_size * arguments.world_size
+    if faces < taken:
+        raise ValueError(
+            f"{faces} faces in batches of {taken} on {arguments.world_size} process{'es' * (arguments.world_size > 1)} are 0 steps; "
+            "give more faces, a smaller training.batch_size, or fewer processes"
+        )
+    return arguments
 
 
 def newest_checkpoint(output: Path, arguments: TrainingArguments) -> Path | None:

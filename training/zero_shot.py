@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,9 @@ from tqdm import tqdm
 from modeling_expclip.prompts import PROMPT_SETS, build_prompts
 from training.clip import FrozenClip
 from training.data import NoFaceError, face_columns, load_faces, readable_face
+from training.layouts import split_layout
 from training.metrics.recall import war_uar
+from training.parts import refuse_several_parts
 from training.recipe import FacesRecipe
 
 _BATCH = 256
@@ -53,6 +56,9 @@ def load_zero_shot(source: str, clip: FrozenClip, classes: Sequence[str], faces_
     are printed. Raises ValueError when none is left, OSError for an
     image that cannot be read: a score over what happened to be readable would be another score.
     """
+    layout, path = split_layout(source)
+    if Path(path).is_dir():
+        refuse_several_parts(Path(path), layout or "NAME")
     faces = load_faces([source], labels="paper", columns=face_columns(faces_recipe), frames=faces_recipe.frames)
     known = [row for row, label in enumerate(faces["label"]) if label in classes]
     if not known:

@@ -26,7 +26,7 @@ def main() -> None:
 
         def timed(prompts: list[str], output: str) -> tuple[float, list[dict]]:
             start = time.perf_counter()
-            rows = evaluate(pairs, prompts, folder / output, batch_size=64, dtype="float32")
+            rows = evaluate(pairs, prompts, folder / output, batch_size=64, dtype="float32").rows
             rows = [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
             return time.perf_counter() - start, sorted(rows, key=lambda row: (row["benchmark"], row["prompt_set"]))
 

@@ -13,6 +13,7 @@ import yaml
 
 from modeling_expclip import LABEL_SETS, MINI, PROMPT_SETS, FacialExpressionPipeline
 from modeling_expclip.checkpoint import load_checkpoint
+from modeling_expclip.video import clip_indices
 from tests.conftest import SHARED, picture
 from tests.training.conftest import call, run, write_faces
 from training.baselines import load_zero_shot_model
@@ -112,7 +113,7 @@ def test_features_are_made_once_and_finished_pairs_not_at_all(tmp_path, faces, c
 
 
 def test_clips_are_means_of_frames_also_short_ones(tmp_path, faces, checkpoint, monkeypatch):
-    from training.data import read_image, sample_frames
+    from training.data import read_image
 
     output = tmp_path / "out"
     data = f"afew={faces / 'clips' / 'test.txt'}"
@@ -137,7 +138,7 @@ def test_clips_are_means_of_frames_also_short_ones(tmp_path, faces, checkpoint, 
     ]  # fmt: skip
     model = load_zero_shot_model(str(checkpoint))
     for entry, count in zip(table, (20, 3, 1)):
-        files = [faces / "clips" / entry["id"] / f"{i}.png" for i in sample_frames(count, 16)]
+        files = [faces / "clips" / entry["id"] / f"{i}.png" for i in clip_indices(count, "paper")]
         features = model.video_features([[read_image(file.read_bytes()) for file in files]])
         expected = model.logits(features, LABEL_SETS["afew"], "photo").softmax(-1)[0]
         assert [entry[f"p_{name}"] for name in LABEL_SETS["afew"]] == pytest.approx(expected.tolist(), abs=1e-5)

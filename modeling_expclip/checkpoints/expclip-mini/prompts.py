@@ -50,6 +50,7 @@ LABEL_ALIASES: dict[str, str] = {
     "mad": "anger",
     "surprised": "surprise",
     "surprising": "surprise",
+    "suprise": "surprise",  # so spelled in the folders of several data sets
     "disgusted": "disgust",
     "afraid": "fear",
     "fearful": "fear",
