@@ -141,3 +141,18 @@ def test_citation_is_cff():
     card = read("model_card.md").replace("{", "").replace("}", "")
     assert authors == "Zhao, Zengqun and Cao, Yu and Gong, Shaogang and Patras, Ioannis" and authors in card
     assert PAPER in card and set(paper["conference"]) == {"name"}
+
+
+def test_the_papers_recipe_is_called_what_it_is():
+    """Our targets carry no dropout, and the paper's run saw whole batches of 512 faces, 95 of them."""
+    pages = [
+        *PAGES,
+        "model_card.md",
+        *(f"training/recipes/{file.name}" for file in (ROOT / "training/recipes").glob("*")),
+    ]
+    for name in pages:
+        text = read(name)
+        assert "exactly the paper" not in text, name
+        assert set(re.findall(r"\b48,?[56]\d\d\b", text)) <= {f"{95 * 512:,}"}, name
+    for name in ["docs/train.md", *(page for page in pages if "/paper-" in page)]:
+        assert "protocol" in read(name) and "clean targets" in read(name), name

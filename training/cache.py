@@ -5,6 +5,8 @@
     CACHE/clip-KEY/part-00000.parquet        id, embedding (D)
     CACHE/teacher-KEY/part-00000.parquet     id, embedding (H)
 
+Where faces were looked for, a column ``box`` (x0, y0, x1, y1 in the image's pixels, held upright) says where each was found.
+
 A shard appears whole, under a name that says which rows of the data it holds; sets are joined on ``id``. Several processes
 and machines may write to one cache. KEY is made from what decides the vectors; a set is recognised by its ``set.json``, also under
 the name that an older version gave it.
@@ -16,6 +18,7 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +85,7 @@ class Shard:
     """The vectors of rows ``index * shard_size`` and following: ids, vectors (N, H) float32, and what was skipped.
 
     ``digest`` identifies the faces (ids and encoded images) that it was made from, ``items`` what a teacher read of a row
-    besides its image.
+    besides its image, ``boxes`` where each face was found, if it was looked for.
     """
 
     ids: list[str]
@@ -90,6 +93,7 @@ class Shard:
     skipped: list[tuple[str, str]]
     digest: str
     items: str
+    boxes: list[Sequence[float]] | None = None
 
 
 class VectorSet:
@@ -156,6 +160,8 @@ class VectorSet:
         metadata = {"digest": shard.digest, "items": shard.items, "skipped": json.dumps(shard.skipped)}
         schema = pa.schema([("id", pa.string()), ("embedding", pa.list_(pa.float32(), width))], metadata=metadata)
         table = pa.Table.from_arrays([pa.array(shard.ids, pa.string()), vectors], schema=schema)
+        if shard.boxes is not None:
+            table = table.append_column("box", pa.array(shard.boxes, pa.list_(pa.int32(), 4)))
         with whole_file(self.path(index)) as part:
             pq.write_table(table, part, write_page_checksum=True)  # or a flipped bit would be one more vector
 

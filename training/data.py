@@ -6,6 +6,7 @@ from which ``read_image`` makes RGB faces; columns that a teacher or the croppin
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import datasets
 from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, Value
 from PIL import Image as PIL
 
+from modeling_expclip.faces import FaceDetector, crop_face
 from modeling_expclip.processing_expclip import image_endings, open_image
 from modeling_expclip.prompts import canonical_label
 from training.layouts import Entry, find_entries, split_layout
@@ -73,23 +75,49 @@ def face_columns(faces: FacesRecipe) -> list[str]:
     return ["box"] if faces.crop == "boxes" else []
 
 
-def face_of(record: dict[str, Any], content: bytes, faces: FacesRecipe) -> PIL.Image:
-    """The face of a row, prepared as the recipe says. Raises OSError or ValueError for what cannot be read or cropped."""
+class NoFaceError(ValueError):
+    """An image in which a face was looked for and none was found."""
+
+
+@functools.cache
+def face_detector() -> FaceDetector:
+    """What finds faces for ``crop: detect``. Raises ImportError without OpenCV, OSError or ValueError without its weights."""
+    try:
+        return FaceDetector()
+    except (ImportError, OSError, ValueError) as error:
+        raise type(error)(f"faces are looked for (crop: detect; crop: none takes them as they are): {error}") from error
+
+
+def face_of(record: dict[str, Any], content: bytes, faces: FacesRecipe) -> tuple[PIL.Image, Sequence[float] | None]:
+    """The face of a row, prepared as the recipe says, and the box (x0, y0, x1, y1) it was cut out of, if it was.
+
+    Raises OSError or ValueError for what cannot be read or cropped, NoFaceError where none is found.
+    """
     if faces.crop == "none":
-        return read_image(content)
+        return read_image(content), None
+    if faces.crop == "detect":
+        return find_face(read_image(content), faces.margin)
     if record["box"] is None:
         raise ValueError("the row has no box to crop")
-    return read_image(content, record["box"], faces.margin)
+    return read_image(content, record["box"], faces.margin), record["box"]
+
+
+def find_face(image: PIL.Image, margin: float = 0.0) -> tuple[PIL.Image, tuple[int, int, int, int]]:
+    """The largest face, cut out, and its box. Raises NoFaceError."""
+    found = face_detector()(image)
+    if not found:
+        raise NoFaceError("no face found")
+    return crop_face(image, found[0], margin), found[0].box
 
 
 def readable_face(record: dict[str, Any], faces: FacesRecipe) -> PIL.Image:
-    """``face_of`` a row that may not be passed over. Raises OSError naming it where its image cannot be read."""
+    """``face_of`` a row that may not be passed over. Raises OSError naming it where its image cannot be read, NoFaceError as it does."""
     try:
-        return face_of(record, image_bytes(record), faces)
-    except MemoryError:
+        return face_of(record, image_bytes(record), faces)[0]
+    except (MemoryError, NoFaceError):
         raise
     except Exception as error:  # decoders raise many kinds on damaged files
-        raise OSError(f"the face {record['id']} cannot be read: {type(error).__name__}: {error}") from None
+        raise OSError(f"the face {record['id']} cannot be read: {type(error).__name__}: {error}") from error
 
 
 def read_image(content: bytes, box: Sequence[float] | None = None, margin: float = 0.0) -> PIL.Image:

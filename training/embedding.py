@@ -24,7 +24,7 @@ from modeling_expclip.lock import only_run
 from training import cache
 from training.cache import Shard, VectorSet
 from training.clip import FrozenClip
-from training.data import face_columns, face_of, image_bytes, load_faces
+from training.data import face_columns, face_detector, face_of, image_bytes, load_faces
 from training.processes import local_device, rank, world_size
 from training.recipe import FacesRecipe, Recipe
 from training.sources import origin_of
@@ -49,6 +49,7 @@ class _Progress:
     ids: list[str] = field(default_factory=list)
     parts: list[torch.Tensor] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    boxes: list[Any] = field(default_factory=list)
 
 
 def _named(rows: Iterable[dict[str, Any]], sources: list[str]) -> Iterator[dict[str, Any]]:
@@ -117,7 +118,7 @@ def embed_shard(
                     if column != "image":
                         sha.update(f"{record[column]!r}\0".encode())
             for job in todo:
-                _embed_batch(job, progress[id(job)], records, [image for _, image in loaded])
+                _embed_batch(job, progress[id(job)], records, [face for _, face in loaded])
             step(len(records))
     for known in cache.sets_in(jobs[0].vectors.folder.parent):
         if known.has(index) and known.digest(index) != digest.hexdigest():
@@ -130,24 +131,29 @@ def embed_shard(
         if job in todo:
             done = progress[id(job)]
             vectors = torch.cat(done.parts) if done.parts else torch.empty(0, 1)  # Parquet knows no lists of length 0
-            job.vectors.write(index, Shard(done.ids, vectors, done.skipped, digest.hexdigest(), column))
+            boxes = done.boxes if faces.crop == "detect" else None
+            job.vectors.write(index, Shard(done.ids, vectors, done.skipped, digest.hexdigest(), column, boxes))
         elif job.vectors.items(index) != column:
             raise ValueError(
                 f"{job.vectors.path(index)} was made when column {job.column!r} held something else; use another --output"
             )
 
 
-def _embed_batch(job: Job, progress: _Progress, records: list[dict[str, Any]], images: list[Any]) -> None:
-    kept, values = [], []
-    for record, image in zip(records, images):
+def _embed_batch(job: Job, progress: _Progress, records: list[dict[str, Any]], faces: list[Any]) -> None:
+    """``faces``: of each record its image and box, or why it has none."""
+    kept, values, boxes = [], [], []
+    for record, face in zip(records, faces):
+        if isinstance(face, Exception):
+            progress.skipped.append((record["id"], f"{type(face).__name__}: {face}"))
+            continue
+        image, box = face
         value = image if job.column == "image" else record[job.column]
-        if isinstance(image, Exception):
-            progress.skipped.append((record["id"], f"{type(image).__name__}: {image}"))
-        elif value is None or (isinstance(value, str) and not value.strip()):
+        if value is None or (isinstance(value, str) and not value.strip()):
             progress.skipped.append((record["id"], f"nothing in column {job.column!r}"))
         else:
             kept.append(record["id"])
             values.append(value)
+            boxes.append(box)
     if not kept:
         return
     try:
@@ -160,6 +166,7 @@ def _embed_batch(job: Job, progress: _Progress, records: list[dict[str, Any]], i
             "or not as long as those before"
         )
     progress.ids += kept
+    progress.boxes += boxes
     progress.parts.append(vectors)
 
 
@@ -192,6 +199,8 @@ def embed(recipe: Recipe, sources: list[str], output: Path, shard_size: int, *, 
     if shard_size < 1:
         raise ValueError(f"--shard-size is {shard_size}; it must be at least 1")
     check(recipe.teacher)
+    if recipe.faces.crop == "detect":
+        face_detector()  # where it cannot be had, that is no reason to skip every face
     with only_run(output, rank()):
         _fill(recipe, sources, output, shard_size, streaming)
 

@@ -95,6 +95,10 @@ class ImageDataset(Dataset):
     def __init__(self, recipe: Recipe, sources: Sequence[str]) -> None:
         if recipe.teacher.input_column != "image" or len(recipe.teacher.instructions) > 1:
             raise ValueError("training from images needs a teacher that looks at images, and one instruction")
+        if recipe.faces.crop == "detect":
+            raise ValueError(
+                "faces.crop: detect needs an embedding cache, which lists images without a face: training.embed"
+            )
         self.recipe = recipe
         self.faces = load_faces(sources, columns=face_columns(recipe.faces), frames=recipe.faces.frames)
         self.clip = FrozenClip(recipe.clip)

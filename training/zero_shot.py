@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from modeling_expclip.prompts import PROMPT_SETS, build_prompts
 from training.clip import FrozenClip
-from training.data import face_columns, load_faces, readable_face
+from training.data import NoFaceError, face_columns, load_faces, readable_face
 from training.layouts import split_layout
 from training.metrics.recall import war_uar
 from training.parts import refuse_several_parts
@@ -52,7 +52,8 @@ class ZeroShot:
 def load_zero_shot(source: str, clip: FrozenClip, classes: Sequence[str], faces_recipe: FacesRecipe) -> ZeroShot:
     """Embeds labelled faces (as ``data.py`` loads them) and the five prompt sets of ``classes``.
 
-    Faces of other classes are left out, and their number is printed. Raises ValueError when none is left, OSError for an
+    Faces of other classes, and images in which the recipe lets faces be looked for and none is found, are left out, and their numbers
+    are printed. Raises ValueError when none is left, OSError for an
     image that cannot be read: a score over what happened to be readable would be another score.
     """
     layout, path = split_layout(source)
@@ -65,11 +66,24 @@ def load_zero_shot(source: str, clip: FrozenClip, classes: Sequence[str], faces_
     if len(known) < len(faces):
         print(f"{source}: {len(faces) - len(known)} of {len(faces)} faces have other labels and are left out")
     faces = faces.select(known)
-    parts = []
+    parts, labels = [], []
     for start in tqdm(range(0, len(faces), _BATCH), desc=f"embed {source}", unit=" batches"):
-        rows = faces.select(range(start, min(len(faces), start + _BATCH)))
-        parts.append(clip([readable_face(row, faces_recipe) for row in rows]))
-    truth = torch.tensor([classes.index(label) for label in faces["label"]])
+        images = []
+        for row in faces.select(range(start, min(len(faces), start + _BATCH))):
+            try:
+                images.append(readable_face(row, faces_recipe))
+            except NoFaceError:
+                continue
+            labels.append(row["label"])
+        if images:
+            parts.append(clip(images))
+    if not labels:
+        raise ValueError(f"{source}: no face found in any of {len(faces)} images")
+    if len(labels) < len(faces):
+        print(
+            f"{source}: {len(faces) - len(labels)} of {len(faces)} images show no face that is found, and are left out"
+        )
+    truth = torch.tensor([classes.index(label) for label in labels])
     text = {name: text_features(clip, build_prompts(classes, name)) for name in PROMPT_SETS}
     return ZeroShot(torch.cat(parts), truth, text)
 
