@@ -169,8 +169,8 @@ def _run(
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / "predictions.parquet") as part:
         pq.write_table(pa.concat_tables(tables), part)
-    with whole_file(folder / f"confusion-{prompts[-1]}.png") as part:
-        confusion_matrix(matrix, classes, f"{pair.name} on {pair.benchmark}, {prompts[-1]}", part)
+    title, picture = f"{pair.name} on {pair.benchmark}, {prompts[-1]}", folder / f"confusion-{prompts[-1]}.png"
+    confusion_matrix(matrix, classes, title, picture)
     write_json(
         folder / _DONE,
         {"request": pair.request(prompts, dtype), "classes": classes, "rows": rows, "groups": groups},
