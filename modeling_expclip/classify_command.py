@@ -34,10 +34,9 @@ def run_classify(arguments: Namespace, labels: tuple[str, ...]) -> int:
         journal = Journal(output, _identity(arguments, settings), arguments.overwrite)
     summary, finished, unfinished = tables.Summary(), False, False
     try:
-        resumed = journal is not None and journal.resumed
         if timelines is not None:
-            timelines.prepare(arguments.overwrite or resumed)
-        if journal is not None and resumed:
+            timelines.prepare(arguments.overwrite or (journal is not None and journal.resumed))
+        if journal is not None and journal.done:
             _take_up(journal, summary, timelines)
             print(f"{len(journal.done)} of {len(rows)} files were done before; going on", file=sys.stderr)
             rows = [row for row in rows if row.path not in journal.done]

@@ -27,14 +27,16 @@ class Journal:
 
     Nobody else writes ``output`` until ``close``: of two runs, one is refused before it touches anything of the other. Raises
     BlockingIOError then, FileExistsError where ``output`` is there, finished, and not to ``overwrite``; ValueError where the journal was
-    left by a run that differs, another OSError where nothing can be written. ``done`` holds the paths that need no more work.
+    left by a run that differs, another OSError where nothing can be written. ``resumed`` says whether there was an earlier run, ``done`` holds the
+    paths that need no more work.
     """
 
     def __init__(self, output: Path, identity: dict[str, Any], overwrite: bool = False) -> None:
         self.path = output.with_name(output.name + ".unfinished")
         with ExitStack() as stack:
             stack.enter_context(held(output.with_name(f".{output.name}.lock"), output, "--output"))
-            if output.exists() and not overwrite and not self.path.exists():
+            self.resumed = self.path.exists()
+            if output.exists() and not overwrite and not self.resumed:
                 raise FileExistsError(
                     f"{output} is there already; add --overwrite to replace it, or choose another --output"
                 )
@@ -45,8 +47,7 @@ class Journal:
                 self._sync()
                 sync_folder(output.parent)
             self._holds = stack.pop_all()
-        self.resumed = bool(self.done)
-        self._kept = self.resumed
+        self._kept = bool(self.done)
 
     def _resume(self, identity: dict[str, Any]) -> set[str]:
         done: set[str] = set()

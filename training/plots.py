@@ -12,7 +12,7 @@ import numpy as np
 
 from modeling_expclip.files import whole_file
 from modeling_expclip.plot import legible
-from modeling_expclip.terminal import one_line
+from modeling_expclip.terminal import one_line, printable
 
 _TITLE = 90  # characters
 
@@ -32,7 +32,8 @@ def _beside_the_figures(draw: Callable[..., None]) -> Callable[..., None]:
         except OSError:
             raise
         except Exception as error:  # matplotlib raises whatever it pleases
-            print(f"{path} was not drawn ({type(error).__name__}: {one_line(error)})", file=sys.stderr)
+            shown = printable(str(path))
+            print(f"{shown} was not drawn ({type(error).__name__}: {one_line(error)})", file=sys.stderr)
 
     return drawn
 
