@@ -7,6 +7,8 @@ stopped can go on where it was.
 from __future__ import annotations
 
 import itertools
+import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -63,20 +65,45 @@ class Settings:
 def find_files(paths: Iterable[str], frames_fps: float | None = None) -> list[Row]:
     """A row for each file or URL as given, and for each image and video file below a folder, sorted.
 
-    A folder without any gives a row that says so. With ``frames_fps`` a folder is one video of frames.
+    What cannot be read as a file (a FIFO, a broken link, a folder that may not be looked into) is a row that says so, and so is a
+    folder without any. With ``frames_fps`` a folder is one video of frames.
     """
-    endings = image_endings() | VIDEO_ENDINGS
     rows: dict[str, Row] = {}
     for given in paths:
         if frames_fps is not None or not _is_folder(given):
-            rows[given] = Row(given)
+            rows[given] = Row(given, error=_no_file(given))
             continue
-        files = sorted(p for p in Path(given).rglob("*") if p.suffix.lower() in endings and p.is_file())
-        for file in files:
-            rows[str(file)] = Row(str(file))
-        if not files:
+        found = _below(given)
+        for row in found:
+            rows[row.path] = row
+        if not found:
             rows[given] = Row(given, error="no image or video files below this folder")
     return list(rows.values())
+
+
+def _below(folder: str) -> list[Row]:
+    endings = image_endings() | VIDEO_ENDINGS
+    closed: list[OSError] = []
+    found: dict[Path, str | None] = {}
+    for place, _, names in os.walk(folder, onerror=closed.append):
+        for path in (Path(place, name) for name in names):
+            if path.suffix.lower() in endings:
+                found[path] = _no_file(path, missing=True)
+    found |= {Path(error.filename or folder): _named(error) for error in closed}
+    return [Row(str(path), error=found[path]) for path in sorted(found)]
+
+
+def _no_file(path: str | Path, missing: bool = False) -> str | None:
+    """Why a path is not one to open: opening a FIFO or a device may wait for ever. URLs and, unless ``missing`` says that it should be
+    there, what does not exist are left to the reader."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        return _named(error) if missing else None
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return None
+    kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    return f"ValueError: {path} is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a file"
 
 
 def is_moving(row: Row) -> bool:

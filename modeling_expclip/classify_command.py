@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from argparse import Namespace
 from dataclasses import asdict
@@ -13,7 +14,8 @@ from .classify import Classifier, Row, Settings, find_files, first_images, is_mo
 from .crops import crops_warning
 from .faces import DEFAULT_MARGIN
 from .journal import Journal
-from .plot import draw_timeline
+from .plot import Timelines
+from .terminal import printable
 from .timeline import FPS
 
 
@@ -22,65 +24,58 @@ def run_classify(arguments: Namespace, labels: tuple[str, ...]) -> int:
     settings = _settings(arguments, labels)
     rows = find_files(arguments.paths, settings.frames_fps)
     _check(arguments, rows)
-    moving = any(map(is_moving, rows))
     reserved = sorted(set(labels) & set(tables.FIXED_COLUMNS))
     if reserved:
         raise ValueError(f"a label cannot be called like a column of the output: {', '.join(reserved)}")
+    videos = [row.path for row in rows if is_moving(row)]
+    timelines = None if arguments.plot is None else Timelines(videos, arguments.plot, labels)
     output, journal = arguments.output, None
-    summary, finished = tables.Summary(), False
     if output is not None:
         tables.check_output(output)
-    classifier = Classifier(arguments.model, settings, arguments.batch_size, arguments.workers, arguments.compile)
+        journal = Journal(output, _identity(arguments, settings), arguments.overwrite)
+    summary, finished, unfinished = tables.Summary(), False, False
     try:
-        if output is not None:
-            journal = Journal(output, _identity(arguments, settings))
-            for row in journal.rows():
-                summary.add(row)
-            if journal.done:
-                print(f"{len(journal.done)} of {len(rows)} files were done before; going on", file=sys.stderr)
-                rows = [row for row in rows if row.path not in journal.done]
+        if timelines is not None:
+            timelines.prepare(arguments.overwrite or (journal is not None and journal.resumed))
+        if journal is not None and journal.done:
+            _take_up(journal, summary, timelines)
+            print(f"{len(journal.done)} of {len(rows)} files were done before; going on", file=sys.stderr)
+            rows = [row for row in rows if row.path not in journal.done]
+        classifier = Classifier(arguments.model, settings, arguments.batch_size, arguments.workers, arguments.compile)
         if arguments.faces is None and (warning := crops_warning(first_images(rows, settings))) is not None:
             print(f"{warning}: add --faces to find faces first, or --no-faces if they are crops", file=sys.stderr)
-        _run(classifier, rows, labels, journal, summary, arguments.plot)
+        for path, found, done in classifier(rows):
+            for row in found:
+                summary.add(row)
+            if timelines is not None:
+                timelines.add(path, found, done)
+            if journal is not None:
+                journal.add(found, path if done else None)
+        if journal is not None:
+            tables.write(journal.rows(), labels, output, bool(videos))
         finished = True
-    finally:  # an interrupted run shows and keeps what it has
+    finally:  # first what is kept, then what is shown; an interrupted run shows what it has
+        if journal is not None:
+            unfinished = journal.close(finished)
         if summary.total:
             print(summary.table(labels))
-        if journal is not None:
-            if summary.total:
-                tables.write(journal.rows(), labels, output, moving)
-                print(f"wrote {summary.total} rows to {output}")
-            if not finished:
-                print("unfinished: the same command goes on from here", file=sys.stderr)
-            journal.close(finished)
+        if unfinished:
+            print("unfinished: the same command goes on from here", file=sys.stderr)
+    if output is not None:
+        print(f"wrote {summary.total} rows to {printable(str(output))}")
     if summary.failed:
         print(f"{summary.failed} of {summary.total} rows hold an error instead of a label", file=sys.stderr)
     return summary.total - summary.failed
 
 
-def _run(
-    classifier: Classifier,
-    rows: list[Row],
-    labels: tuple[str, ...],
-    journal: Journal | None,
-    summary: tables.Summary,
-    plots: Path | None,
-) -> None:
-    drawn: list[Row] = []
-    for path, found, done in classifier(rows):
-        for row in found:
+def _take_up(journal: Journal, summary: tables.Summary, timelines: Timelines | None) -> None:
+    """What an earlier run did: its rows are counted, and drawn where it did not come to that."""
+    for path, found in itertools.groupby(journal.rows(), lambda row: row.path):
+        known = list(found)
+        for row in known:
             summary.add(row)
-        if plots is not None:
-            drawn += [row for row in found if row.time is not None]
-            if done and drawn:
-                draw_timeline(drawn, labels, _plot_of(path, plots))
-            drawn = [] if done else drawn
-        if journal is not None:
-            journal.add(found, path if done else None)
-
-
-def _plot_of(path: str, folder: Path) -> Path:
-    return folder / f"{Path(path).name}.png"
+        if timelines is not None and path in timelines.paths and not timelines.paths[path].exists():
+            timelines.add(path, known, True)
 
 
 def _check(arguments: Namespace, rows: list[Row]) -> None:
@@ -102,14 +97,8 @@ def _check(arguments: Namespace, rows: list[Row]) -> None:
             raise ValueError(f"--{name} is for videos, and there is none among the paths")
     if arguments.clip is not None and (arguments.fps is not None or arguments.window is not None):
         raise ValueError("--clip asks for one row a video; leave --fps and --window out")
-    if arguments.plot is not None:
-        if arguments.clip is not None:
-            raise ValueError("--plot shows what changes with time; --clip gives one row a video")
-        plots = [_plot_of(path, arguments.plot) for path in videos]
-        same = sorted({plot.name for plot in plots if plots.count(plot) > 1})
-        if same:
-            raise ValueError(f"--plot: more than one video would be drawn as {', '.join(same)}; name them apart")
-        arguments.plot.mkdir(parents=True, exist_ok=True)
+    if arguments.plot is not None and arguments.clip is not None:
+        raise ValueError("--plot shows what changes with time; --clip gives one row a video")
 
 
 def _identity(arguments: Namespace, settings: Settings) -> dict[str, Any]:

@@ -8,13 +8,32 @@ from pathlib import Path
 
 from . import MINI
 from .prompts import LABEL_SETS, PROMPT_SETS, check_labels, label_set
-from .terminal import one_line, printable
+from .terminal import lasting_output, one_line, printable
 
 OK, WRONG_CALL, INTERRUPTED = 0, 2, 130
 NOTHING_CLASSIFIED = MISMATCH = 1
 
 
 def main(argv: list[str] | None = None) -> int:
+    with lasting_output() as check_output:
+        arguments = _parser().parse_args(argv)
+        try:
+            from transformers.utils import logging
+
+            logging.disable_progress_bar()  # loading a checkpoint is not the work people wait for here
+            logging.set_verbosity_error()  # what transformers warns of when it loads one is an error here, and said in a line
+            code = arguments.run(arguments)
+            check_output()
+            return code
+        except (ValueError, OSError, ImportError) as error:
+            print(f"expclip {arguments.command}: {one_line(error)}", file=sys.stderr)
+            return WRONG_CALL
+        except KeyboardInterrupt:
+            print(f"expclip {arguments.command}: interrupted", file=sys.stderr)
+            return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="expclip", description="Zero-shot recognition of apparent facial expressions with Exp-CLIP."
     )
@@ -60,19 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("--dry-run", action="store_true", help="check, say what would go, and contact nobody")
     command.set_defaults(run=_publish)
 
-    arguments = parser.parse_args(argv)
-    try:
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()  # loading a checkpoint is not the work people wait for here
-        logging.set_verbosity_error()  # what transformers warns of when it loads one is an error here, and said in a line
-        return arguments.run(arguments)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"expclip {arguments.command}: {one_line(error)}", file=sys.stderr)
-        return WRONG_CALL
-    except KeyboardInterrupt:
-        print(f"expclip {arguments.command}: interrupted", file=sys.stderr)
-        return INTERRUPTED
+    return parser
 
 
 def _add_classify(commands: argparse._SubParsersAction) -> None:
@@ -90,6 +97,7 @@ def _add_classify(commands: argparse._SubParsersAction) -> None:
         metavar="FILE",
         help="write all rows to a .csv, .json or .parquet file; a stopped run goes on",
     )
+    add("--overwrite", action="store_true", help="replace the file of --output and pictures of --plot that are there")
 
     faces = command.add_argument_group("faces")
     add = faces.add_argument

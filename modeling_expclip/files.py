@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import glob
 import json
 import os
 import uuid
@@ -14,6 +15,8 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+LONGEST_NAME = 230  # bytes; file systems take 255, and what is added to a name while its file is written needs some
+_DIGITS = 12
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}  # what a disk says, and not a network
 _NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}  # file systems that sync no folders
 
@@ -36,7 +39,7 @@ def check_apart(output: Path, *sources: Path) -> None:
 def whole_file(path: Path) -> Iterator[Path]:
     """Gives a temporary name that becomes ``path`` at the end, or disappears on an error; a killed process leaves ``.*.part``."""
     # Not the process's id, which processes on other machines that share the folder may have too.
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:_DIGITS]}.part")
     try:
         with written_to(path):
             yield part
@@ -45,22 +48,33 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def sweep(path: Path) -> None:
+    """Removes what killed runs left of ``path``. Only for who holds its lock: another run's would go as well."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * _DIGITS}.part"):
+        left.unlink(missing_ok=True)
+
+
 def replace(part: Path, path: Path) -> None:
     """Gives ``part`` the name ``path`` once its content is on the disk, so that a power cut leaves the old file or the new one."""
     with part.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(part, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Puts the names in ``folder`` on the disk."""
     try:
-        folder = os.open(path.parent, os.O_RDONLY)
+        opened = os.open(folder, os.O_RDONLY)
     except OSError:  # Windows opens no folders; others may not read them
         return
     try:
-        os.fsync(folder)
+        os.fsync(opened)
     except OSError as error:
         if error.errno not in _NO_SYNC:
             raise
     finally:
-        os.close(folder)
+        os.close(opened)
 
 
 @contextmanager
@@ -69,11 +83,11 @@ def written_to(path: Path) -> Iterator[None]:
     try:
         yield
     except SafetensorError as error:
-        raise _not_written(path, str(error)) from None
+        raise _not_written(path, str(error)) from error
     except OSError as error:
         if error.errno not in _DISK or error.filename is not None:
             raise
-        raise _not_written(path, error.strerror) from None
+        raise _not_written(path, str(error.strerror)) from error
 
 
 def _not_written(path: Path, reason: str) -> OSError:
@@ -94,7 +108,7 @@ def read_json(path: Path, remedy: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error}); {remedy}") from None
+        raise ValueError(f"{path} is damaged ({error}); {remedy}") from error
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -20,21 +20,22 @@ _PATIENCE = 0.2  # seconds, for a file that its holder removed between our openi
 
 
 @contextmanager
-def held(lock: Path, busy: str) -> Iterator[None]:
+def held(lock: Path, what: Path, name: str) -> Iterator[None]:
     """Holds the file ``lock`` for this process and removes it at the end, so that a folder is published without it.
 
-    Raises BlockingIOError, with ``busy`` as its message, while another run holds it; another OSError where no file can be made there.
-    On a file system that keeps no locks the run goes on, and says so.
+    Raises BlockingIOError while another run holds it, another OSError where no file can be made there: both tell the user of ``what``
+    is written, and to choose another ``name``. On a file system that keeps no locks the run goes on, and says so.
     """
     # Not filelock's soft lock, where there are none: the mark of a run that was killed would stop the next.
     system = FileLock(lock, timeout=_PATIENCE, poll_interval=_PATIENCE / 10, fallback_to_soft=False)
     try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
         system.acquire()
     except Timeout as error:
-        raise BlockingIOError(busy) from error
+        raise BlockingIOError(f"another run is writing to {what}; wait for it or choose another {name}") from error
     except OSError as error:
         if error.errno not in _NO_LOCKS:
-            raise
+            raise type(error)(f"{what} cannot be written to ({error.strerror}); choose another {name}") from error
         where = printable(str(lock.parent))
         print(f"{where} keeps no locks ({error.strerror}); see that no other run writes there", file=sys.stderr)
     try:
@@ -51,20 +52,11 @@ def only_run(folder: Path, rank: int = 0) -> Iterator[None]:
 
     Raises BlockingIOError while another run holds it, another OSError where nothing can be written there.
     """
-    lock, busy = folder / f".lock-{rank}", f"another run is writing to {folder}; wait for it or choose another folder"
-    with ExitStack() as stack:
-        if not folder.exists():
-            stack.callback(_remove_if_empty, folder)  # a run that was refused leaves nothing
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(held(lock, busy))
-        except BlockingIOError:
-            raise
-        except OSError as error:
-            raise type(error)(f"{folder} cannot be written to ({error.strerror}); choose another folder") from error
-        yield
-
-
-def _remove_if_empty(folder: Path) -> None:
-    with suppress(OSError):
-        folder.rmdir()
+    made = not folder.exists()
+    try:
+        with held(folder / f".lock-{rank}", folder, "folder"):
+            yield
+    finally:
+        if made:
+            with suppress(OSError):  # it holds something
+                folder.rmdir()  # a run that was refused leaves nothing

@@ -2,24 +2,82 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import statistics
+import sys
+from collections import Counter
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from .classify import Row
+from .files import LONGEST_NAME, whole_file
+from .terminal import one_line, printable
 
 _LONGEST = 40  # characters of a name; the curves need room beside it
 _PEOPLE = 6  # those seen most often
 _GAP = 3  # no line is drawn across a pause this many times as long as usual
+_ENDING = ".png"
+
+
+class Timelines:
+    """The pictures of a run: of each of its ``videos`` one in ``folder``, drawn once its last row is known.
+
+    Raises ImportError without matplotlib.
+    """
+
+    def __init__(self, videos: Iterable[str], folder: Path, labels: tuple[str, ...]) -> None:
+        _matplotlib()
+        self._folder = folder
+        self._labels = labels
+        self.paths = _pictures(list(videos), folder)
+        self._rows: list[Row] = []
+
+    def prepare(self, overwrite: bool) -> None:
+        """Makes the folder. Raises FileExistsError where pictures are there that are not to ``overwrite``."""
+        there = [path for path in self.paths.values() if path.exists()]
+        if there and not overwrite:
+            more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+            raise FileExistsError(
+                f"--plot: {there[0]}{more} would be replaced; add --overwrite, or choose another folder"
+            )
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, path: str, rows: Iterable[Row], done: bool) -> None:
+        """Rows of a file. What cannot be drawn is said on stderr: the rows are worth more than their picture."""
+        if path not in self.paths:
+            return
+        self._rows += [row for row in rows if row.time is not None]
+        if not done:
+            return
+        rows, self._rows = self._rows, []
+        if rows:
+            try:
+                draw_timeline(rows, self._labels, self.paths[path])
+            except Exception as error:  # matplotlib raises whatever it pleases
+                shown = printable(str(self.paths[path]))
+                print(f"{shown} was not drawn ({type(error).__name__}: {one_line(error)})", file=sys.stderr)
+
+
+def _pictures(videos: list[str], folder: Path) -> dict[str, Path]:
+    """Where each video is drawn: under its name, which is cut where it is too long, and told from its like by a digest of its path."""
+    names = {video: printable(os.fsencode(Path(video).name).decode("utf-8", "backslashreplace")) for video in videos}
+    often = Counter(name.casefold() for name in names.values())  # some file systems do not tell A from a
+    paths = {}
+    for video, name in names.items():
+        ending = _ENDING
+        if often[name.casefold()] > 1 or len(os.fsencode(name + ending)) > LONGEST_NAME:
+            ending = f"-{hashlib.sha256(os.fsencode(video)).hexdigest()[:8]}{_ENDING}"
+            name = name.encode()[: LONGEST_NAME - len(ending)].decode(errors="ignore")
+        paths[video] = folder / f"{name}{ending}"
+    return paths
 
 
 def draw_timeline(rows: list[Row], labels: tuple[str, ...], path: Path) -> None:
     """Rows with ``time`` and ``scores`` of one video -> PNG, a panel for each person. Raises ImportError without matplotlib."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError("drawing needs matplotlib: pip install matplotlib") from None
+    Figure, FigureCanvas = _matplotlib()
     people: dict[int, list[tuple[float, Row]]] = {}
     for row in rows:
         if row.face is not None and row.time is not None:
@@ -42,19 +100,31 @@ def draw_timeline(rows: list[Row], labels: tuple[str, ...], path: Path) -> None:
                 values.append(100 * row.scores[label])
             style = ("-", "--", ":")[i // 10 % 3]  # matplotlib has ten colours
             panel.plot(
-                times, values, style, label=_legible(label), linewidth=1.4, marker="." if len(person) < 30 else ""
+                times, values, style, label=legible(label), linewidth=1.4, marker="." if len(person) < 30 else ""
             )
         panel.set_ylim(0, 100)
         panel.set_ylabel(f"face {number}, %" if len(people) > 1 else "%")
         panel.grid(alpha=0.3)
     hidden = f", the {len(shown)} of {len(people)} faces seen most" if len(people) > len(shown) else ""
-    panels[0].set_title(f"{_legible(Path(rows[0].path).name)}: apparent expression{hidden}", fontsize=10, loc="left")
+    panels[0].set_title(f"{legible(Path(rows[0].path).name)}: apparent expression{hidden}", fontsize=10, loc="left")
     panels[-1].set_xlabel("seconds")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8, frameon=False)
-    FigureCanvasAgg(figure).print_png(path)
+    with whole_file(path) as part:
+        FigureCanvas(figure).print_png(part)
 
 
-def _legible(name: str) -> str:
-    """A name as matplotlib shows it: it would read ``$...$`` as mathematics and hide what begins with an underscore."""
-    short = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."
+def legible(name: str, longest: int = _LONGEST) -> str:
+    """A name as matplotlib shows it: it would read ``$...$`` as mathematics, hide what begins with an underscore, and fail at bytes
+    that are not UTF-8."""
+    shown = printable(name)
+    short = shown if len(shown) <= longest else f"{shown[:longest]}..."
     return "\u200b" + short.replace("$", r"\$")
+
+
+def _matplotlib() -> tuple[Any, Any]:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("drawing needs matplotlib: pip install matplotlib") from error
+    return Figure, FigureCanvasAgg

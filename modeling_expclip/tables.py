@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .classify import Row
+from .files import LONGEST_NAME, whole_file
 from .terminal import printable
 
 FIXED_COLUMNS = ("path", "time", "face", "x0", "y0", "x1", "y1", "detection_score", "label", "error")
@@ -37,20 +38,15 @@ def _flat(row: Row, labels: tuple[str, ...]) -> dict[str, Any]:
 
 
 def check_output(output: Path) -> None:
-    """Raises ValueError or OSError where ``write`` would fail, before any work is done."""
+    """Raises ValueError or OSError for a name that ``write`` could not write to, before any work is done."""
     if output.suffix.lower() not in FORMATS:
         raise ValueError(f"--output {output}: the name must end in {', '.join(FORMATS)}")
+    if len(os.fsencode(output.name)) > LONGEST_NAME:
+        raise ValueError(f"--output {output}: the name is longer than {LONGEST_NAME} bytes; choose a shorter one")
     if not output.parent.is_dir():
         raise FileNotFoundError(f"--output {output}: there is no folder {output.parent}")
     if output.is_dir():
         raise IsADirectoryError(f"--output {output} is a folder")
-    part = _part(output)
-    part.touch()
-    part.unlink()
-
-
-def _part(output: Path) -> Path:
-    return output.with_name(f".{output.name}.part")
 
 
 def write(rows: Iterable[Row], labels: tuple[str, ...], output: Path, moving: bool = False) -> None:
@@ -59,12 +55,8 @@ def write(rows: Iterable[Row], labels: tuple[str, ...], output: Path, moving: bo
     ``moving`` says that some rows have a time.
     """
     writers = {".csv": _write_csv, ".json": _write_json, ".parquet": _write_parquet}
-    part = _part(output)
-    try:
+    with whole_file(output) as part:
         writers[output.suffix.lower()](rows, labels, part, columns_of(labels, moving))
-        os.replace(part, output)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _write_csv(rows: Iterable[Row], labels: tuple[str, ...], path: Path, columns: list[str]) -> None:
@@ -98,7 +90,8 @@ def _write_parquet(rows: Iterable[Row], labels: tuple[str, ...], path: Path, col
     types |= dict.fromkeys(("path", "label", "error"), pa.string())
     types |= dict.fromkeys(("face", "x0", "y0", "x1", "y1"), pa.int64())
     rows = iter(rows)
-    with pq.ParquetWriter(path, pa.schema(list(types.items()))) as writer:
+    # Opened here: pyarrow takes no name that is not UTF-8.
+    with path.open("wb") as file, pq.ParquetWriter(file, pa.schema(list(types.items()))) as writer:
         while part := [_flat(row, labels) for row in itertools.islice(rows, _PARQUET_ROWS)]:
             writer.write_table(pa.Table.from_pylist(part, schema=writer.schema))
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from modeling_expclip.terminal import one_line
+from modeling_expclip.terminal import lasting_output, one_line
 
 WRONG_CALL, INTERRUPTED = 2, 130
 
 
 def run(name: str, main: Callable[[], None]) -> None:
     """Calls ``main`` and exits."""
-    try:
-        main()
-    except (ValueError, OSError, ImportError) as error:
-        print(f"{name}: {one_line(error)}", file=sys.stderr)
-        sys.exit(WRONG_CALL)
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted; the same command continues where it stopped", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    with lasting_output() as check_output:
+        try:
+            main()
+            check_output()
+        except (ValueError, OSError, ImportError) as error:
+            print(f"{name}: {one_line(error)}", file=sys.stderr)
+            sys.exit(WRONG_CALL)
+        except KeyboardInterrupt:
+            print(f"{name}: interrupted; the same command continues where it stopped", file=sys.stderr)
+            sys.exit(INTERRUPTED)

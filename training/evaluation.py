@@ -13,7 +13,6 @@ each process embeds its share of the samples.
 from __future__ import annotations
 
 import hashlib
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -275,23 +274,10 @@ def _run(
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / _PREDICTIONS) as part:
         pq.write_table(pa.concat_tables(tables), part)
-    _draw(matrix, classes, f"{pair.name} on {pair.benchmark}, {prompts[-1]}", folder / f"confusion-{prompts[-1]}.png")
+    title, picture = f"{pair.name} on {pair.benchmark}, {prompts[-1]}", folder / f"confusion-{prompts[-1]}.png"
+    confusion_matrix(matrix, classes, title, picture)
     content = {"weights": weights, "data": data, "stamp": stamp, "request": pair.request(prompts, dtype)}
     write_json(folder / _DONE, content | {"classes": classes, "rows": rows, "groups": groups})
-
-
-def _draw(matrix: np.ndarray, classes: Sequence[str], title: str, path: Path) -> None:
-    """A picture that cannot be drawn, for the characters in a name, say, costs itself and nothing else."""
-    try:
-        with whole_file(path) as part:
-            confusion_matrix(matrix, classes, title, part)
-    except (OSError, MemoryError):  # the disk's, which is no matter of this picture
-        raise
-    except Exception as error:  # matplotlib raises many kinds
-        print(
-            f"{path} cannot be drawn ({' '.join(str(error).split())}); the results are complete without it",
-            file=sys.stderr,
-        )
 
 
 def _features(

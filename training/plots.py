@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from modeling_expclip.files import whole_file
+from modeling_expclip.plot import legible
+from modeling_expclip.terminal import one_line, printable
 
+_TITLE = 90  # characters
+
+
+def _beside_the_figures(draw: Callable[..., None]) -> Callable[..., None]:
+    """Lets ``draw(..., path)`` draw a file that appears whole. What cannot be drawn is said on stderr: the figures are worth more.
+
+    A disk that fails is raised: the same command continues once that is mended.
+    """
+
+    @functools.wraps(draw)
+    def drawn(*arguments: Any) -> None:
+        *content, path = arguments
+        try:
+            with whole_file(path) as part:
+                draw(*content, part)
+        except OSError:
+            raise
+        except Exception as error:  # matplotlib raises whatever it pleases
+            shown = printable(str(path))
+            print(f"{shown} was not drawn ({type(error).__name__}: {one_line(error)})", file=sys.stderr)
+
+    return drawn
+
+
+@_beside_the_figures
 def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str, path: Path) -> None:
     """Counts (classes, classes), rows the truth, as PNG: cells show the share of their row in percent."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -24,14 +54,17 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str, pat
         panel.text(
             column, row, f"{value:.0f}", ha="center", va="center", fontsize=8, color="white" if value > 55 else "black"
         )
-    panel.set_xticks(range(len(classes)), classes, rotation=45, ha="right", fontsize=8)
-    panel.set_yticks(range(len(classes)), [f"{name} ({n})" for name, n in zip(classes, matrix.sum(1))], fontsize=8)
+    panel.set_xticks(range(len(classes)), [*map(legible, classes)], rotation=45, ha="right", fontsize=8)
+    panel.set_yticks(
+        range(len(classes)), [f"{legible(name)} ({n})" for name, n in zip(classes, matrix.sum(1))], fontsize=8
+    )
     panel.set_xlabel("apparent expression, as the model says")
     panel.set_ylabel("as people labelled it (number of samples)")
-    panel.set_title(title, fontsize=9)
+    panel.set_title(legible(title, _TITLE), fontsize=9)
     FigureCanvasAgg(figure).print_png(path)
 
 
+@_beside_the_figures
 def training_curve(steps: list[dict[str, Any]], path: Path) -> None:
     """Loss, in-batch retrieval accuracy and, where it was measured, zero-shot UAR over the steps, as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -52,7 +85,7 @@ def training_curve(steps: list[dict[str, Any]], path: Path) -> None:
 def _draw(panel: Any, steps: list[dict[str, Any]], names: dict[str, str], title: str) -> None:
     for name, label in names.items():
         points = [(row["step"], row[name]) for row in steps if name in row]
-        panel.plot(*zip(*points), label=label, marker="." if len(points) < 30 else "")
+        panel.plot(*zip(*points), label=legible(label), marker="." if len(points) < 30 else "")
     panel.set_title(title, fontsize=10)
     panel.set_xlabel("step")
     panel.grid(alpha=0.3)

@@ -29,7 +29,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from modeling_expclip.card import checkpoint_card
 from modeling_expclip.checkpoint import save_checkpoint
 from modeling_expclip.convert import with_head
-from modeling_expclip.files import whole_file, write_csv, write_text, written_to
+from modeling_expclip.files import write_csv, write_text, written_to
 from modeling_expclip.lock import only_run
 from training.cache import load_pairs
 from training.clip import FrozenClip
@@ -303,8 +303,7 @@ def write_logs(history: list[dict[str, Any]], output: Path) -> None:
         *sorted({name for row in steps.values() for name in row} - {"step"}),
     ]  # a resumed run's are sorted
     write_csv(output / "log.csv", steps.values(), columns)
-    with whole_file(output / "training_curve.png") as part:
-        training_curve(list(steps.values()), part)
+    training_curve(list(steps.values()), output / "training_curve.png")
 
 
 def write_checkpoint(

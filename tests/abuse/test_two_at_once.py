@@ -11,9 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from modeling_expclip.cli import main
+from modeling_expclip.files import whole_file
+from modeling_expclip.journal import Journal
 from modeling_expclip.lock import only_run
 from tests.abuse.commands import ask, refusal, write_recipe
 from tests.abuse.test_full_disk import files
+from tests.conftest import picture
 from tests.training.conftest import write_faces
 from training.embedding import embed
 from training.recipe import load_recipe
@@ -146,6 +150,42 @@ def test_a_file_system_that_keeps_no_locks(tmp_path, monkeypatch, capsys, code):
     said = capsys.readouterr().err
     assert "keeps no locks" in said and os.strerror(code) in said and said.count("\n") == 1
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "result"]
+
+
+def _hold_output(output: Path, held: Path) -> None:
+    journal = Journal(output, {})
+    with whole_file(output) as part:
+        part.write_text("half")
+        journal.add([], None)
+        held.touch()
+        time.sleep(600)
+
+
+def test_a_refused_classify_touches_nothing_of_the_first(tmp_path, checkpoint, capsys):
+    """And what a killed one left goes when the next has the lock."""
+    picture().save(tmp_path / "face.png")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    command = ["classify", str(tmp_path / "face.png"), "--model", str(checkpoint), "--output", str(folder / "out.csv")]
+    other = started(_hold_output, folder / "out.csv", tmp_path / "held")
+    try:
+        while not (tmp_path / "held").exists():
+            assert other.is_alive()
+            time.sleep(0.1)
+        before = {path: path.read_bytes() for path in folder.iterdir()}
+        assert len(before) == 3  # lock, journal, part
+        assert main(command) == 2
+        said = capsys.readouterr().err
+        assert f"another run is writing to {folder / 'out.csv'}; wait for it or choose another --output" in said
+        assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    finally:
+        other.kill()
+        other.join()
+    (folder / "out.csv.unfinished").unlink()  # its identity was made up
+    neighbour = folder / ".out.csv.json.0123456789ab.part"  # another output's
+    neighbour.touch()
+    assert main(command) == 0
+    assert sorted(path.name for path in folder.iterdir()) == [neighbour.name, "out.csv"]
 
 
 def test_a_refused_run_leaves_no_folder(tmp_path, clip_folder):

@@ -55,7 +55,7 @@ def main() -> None:
                     tower(batch[: count - start])
 
             def command(classifier=classifier, turns=turns) -> None:
-                journal = Journal(folder / "out.csv", {})
+                journal = Journal(folder / "out.csv", {}, overwrite=True)
                 for path, found, done in classifier(find_files([next(turns)])):
                     journal.add(found, path if done else None)
                 tables.write(journal.rows(), LABELS, folder / "out.csv")

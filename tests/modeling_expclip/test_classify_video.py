@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -175,7 +177,6 @@ def test_a_film_without_faces(yunet, tmp_path, capsys):  # noqa: F811
         (["FILM", "--fps", "0"], "--fps 0.0 must be more than 0"),
         (["FILM", "--clip", "paper", "--window", "1"], "leave --fps and --window out"),
         (["FILM", "--clip", "paper", "--plot", "DIR"], "--clip gives one row a video"),
-        (["FILM", "DIR/film.mp4", "--plot", "DIR"], "more than one video would be drawn as film.mp4.png"),
         (["--backend", "openvino"], "export"),
         (["--frames-fps", "-2"], "--frames-fps -2.0 must be more than 0"),
     ],
@@ -186,6 +187,63 @@ def test_wrong_calls(film, checkpoint, tmp_path, capsys, arguments, message):
     assert classify(tmp_path / "a.png", *arguments, "--model", checkpoint) == 2
     error = capsys.readouterr().err
     assert message in error and len(error.strip().splitlines()) == 1
+
+
+@pytest.fixture
+def odd_films(tmp_path):
+    """Videos whose names no picture can simply take."""
+    film = write_video(tmp_path / "film.mp4", [picture(i, (64, 48)) for i in range(4)], fps=10).read_bytes()
+    (tmp_path / "films" / "other").mkdir(parents=True)
+    names = [b"caf\xe9.mp4", b"x" * 248 + b".mp4", b"two\nlines.mp4", b"$\\nope$.mp4", b"same.mp4", b"other/same.mp4"]
+    for name in names:
+        Path(os.fsdecode(os.fsencode(tmp_path / "films") + b"/" + name)).write_bytes(film)
+    return tmp_path / "films"
+
+
+def test_timelines_of_odd_names(odd_films, tmp_path, capsys):
+    plots = tmp_path / "plots"
+    assert classify(odd_films, "--prompts", "photo", "--output", tmp_path / "out.csv", "--plot", plots) == 0
+    names = sorted(path.name for path in plots.iterdir())
+    assert len(names) == 6 and all(name.isprintable() and len(name) <= 230 for name in names)
+    assert "caf\\xe9.mp4.png" in names and sum(name.startswith("same.mp4-") for name in names) == 2
+    assert "was not drawn" not in capsys.readouterr().err and len(rows_of(tmp_path / "out.csv")) == 12
+
+
+def test_pictures_are_replaced_when_asked_to(odd_films, tmp_path, capsys, monkeypatch):
+    film = odd_films / "other" / "same.mp4"
+    (tmp_path / "same.mp4.png").write_text("thesis")
+    options = ("--prompts", "photo", "--plot", tmp_path)
+    with monkeypatch.context() as context:  # refused before anything is loaded
+        context.setattr("modeling_expclip.classify_command.Classifier", None)
+        assert classify(film, *options, "--output", tmp_path / "out.csv") == 2
+    assert f"{tmp_path / 'same.mp4.png'} would be replaced; add --overwrite" in capsys.readouterr().err
+    assert (tmp_path / "same.mp4.png").read_text() == "thesis" and not list(tmp_path.glob("*out.csv*"))
+    assert classify(film, *options, "--overwrite") == 0
+    assert (tmp_path / "same.mp4.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_cannot_be_drawn_is_a_message(odd_films, tmp_path, capsys, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no\nfont")
+
+    monkeypatch.setattr("modeling_expclip.plot.draw_timeline", fail)
+    film = odd_films / "other" / "same.mp4"
+    assert classify(film, "--prompts", "photo", "--plot", tmp_path / "p", "--output", tmp_path / "out.csv") == 0
+    assert f"{tmp_path / 'p' / 'same.mp4.png'} was not drawn (RuntimeError: no font)\n" in capsys.readouterr().err
+    assert len(rows_of(tmp_path / "out.csv")) == 2
+
+
+def test_a_run_that_goes_on_draws_what_was_not_drawn(odd_films, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    output, plots = tmp_path / "out.csv", tmp_path / "plots"
+    with monkeypatch.context() as context:
+        context.setattr("modeling_expclip.tables.write", interrupt)
+        assert classify(odd_films, "--prompts", "photo", "--output", output, "--plot", plots) == 130
+    next(plots.iterdir()).unlink()
+    assert classify(odd_films, "--prompts", "photo", "--output", output, "--plot", plots) == 0
+    assert len(list(plots.iterdir())) == 6
 
 
 def test_a_timeline_of_odd_labels(film, tmp_path):

@@ -1,8 +1,13 @@
 import csv
 import json
 import os
+import shlex
+import shutil
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +127,118 @@ def test_odd_file_names(checkpoint, faces, tmp_path, capsys):
     (row,) = (row for row in rows if "caf" in row["path"])
     assert row["path"].endswith("caf\\xe9 \x1b[31m,\n.png") and row["label"]
     assert "\x1b[31m" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        "PYTHONIOENCODING=ascii COMMAND",
+        "LANG=C LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 COMMAND",
+        "COMMAND | true",  # gone long before the first line
+        "COMMAND 2>&1 | true",
+        "COMMAND >&-",
+        "COMMAND <&- >&- 2>&-",
+    ],
+)
+def test_what_the_terminal_cannot_take_costs_lines_of_text(checkpoint, faces, tmp_path, around):
+    Path(os.fsdecode(os.fsencode(faces) + "/caf\u00e9 \U0001f642".encode() + b" \xe9.png")).write_bytes(
+        (faces / "a.png").read_bytes()
+    )
+    arguments = [sys.executable, "-m", "modeling_expclip.cli", "classify", faces, "--model", checkpoint]
+    command = f"{{ {shlex.join(map(str, arguments))} --output out.json; echo $? > {tmp_path}/code; }}"
+    shell = ["sh", "-c", around.replace("COMMAND", f"sh -c {shlex.quote(command)}")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])}
+    run = subprocess.run(shell, cwd=tmp_path, env=environment, capture_output=True, text=True, errors="replace")
+    assert "Traceback" not in run.stderr and "Exception" not in run.stderr, run.stderr
+    assert len(json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))) == 6
+    assert (tmp_path / "code").read_text() == "0\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["code", "faces", "out.json"]
+
+
+def test_output_lost_on_a_full_disk_is_an_error(checkpoint, faces, monkeypatch, capsys):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full")
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert classify(checkpoint, faces) == 2
+    assert "standard output cannot be written (No space left on device)" in capsys.readouterr().err
+
+
+def test_names_move_no_cursor(checkpoint, faces, tmp_path, capsys):
+    """Neither of files, nor of the model, nor in errors."""
+    odd = tmp_path / "\x1b[31mred\x1b]0;title\x07\r"
+    shutil.copytree(checkpoint, odd)
+    shutil.copy(faces / "a.png", odd)
+    assert main(["verify", "--model", str(odd)]) == 0
+    assert classify(odd, odd / "a.png", "--output", odd / "out.csv") == 0
+    assert classify(odd, odd / "a.png", "--output", odd / "out.csv") == 2
+    assert main(["merge", "--model", str(odd), "--output", str(tmp_path / "\x1b[31mmerged")]) == 0
+    assert main(["verify", "--model", str(odd / "nowhere")]) == 2
+    printed = capsys.readouterr()
+    assert "\\x1b[31mred" in printed.out and "\\x1b[31mred" in printed.err
+    assert not {"\x1b", "\x07", "\r"} & set(printed.out + printed.err)
+
+
+def test_cells_are_written_as_they_are(checkpoint, faces, tmp_path, monkeypatch):
+    """The docs say so of what spreadsheets take for formulas: a path with another character added would name no file."""
+    monkeypatch.chdir(faces)
+    for name in ("=1+1.png", "+1.png", "@x.png"):
+        shutil.copy("a.png", name)
+    assert classify(checkpoint, "=1+1.png", "+1.png", "@x.png", "--labels", "=a,-b", "--output", "out.csv") == 0
+    with open("out.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == ["=1+1.png", "+1.png", "@x.png"] and list(rows[0])[-2:] == ["=a", "-b"]
+
+
+def test_what_is_no_file_is_a_row_and_never_waited_for(checkpoint, faces, tmp_path, capsys):
+    os.mkfifo(tmp_path / "fifo.png")
+    os.mkfifo(faces / "fifo.mp4")
+    (faces / "link.png").symlink_to(tmp_path / "gone.png")
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(tmp_path / "s.png"))
+    given = (tmp_path / "fifo.png", tmp_path / "s.png", "/dev/null", faces)
+    signal.alarm(100)  # opening a FIFO waits for a writer
+    try:
+        assert classify(checkpoint, *given, "--output", tmp_path / "out.json") == 0
+        assert classify(checkpoint, tmp_path / "fifo.png", "--frames-fps", 5) == 1
+    finally:
+        signal.alarm(0)
+        server.close()
+    errors = {row["path"].rpartition("/")[2]: row["error"] for row in json.loads((tmp_path / "out.json").read_text())}
+    assert "fifo.png is a FIFO, not a file" in errors["fifo.png"] and "is a FIFO" in errors["fifo.mp4"]
+    assert "is a socket" in errors["s.png"] and "/dev/null is a device" in errors["null"]
+    assert "No such file" in errors["link.png"] and errors["a.png"] is None and len(errors) == 10
+
+
+_AS_NOBODY = """
+import json, os, sys
+from modeling_expclip.classify import find_files
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+print(json.dumps([(row.path, row.error) for row in find_files(sys.argv[1:])]))
+"""
+
+
+def test_closed_folders_are_rows(faces):
+    """Root may look everywhere, so another user does."""
+    if os.geteuid():
+        pytest.skip("only root may become another user, whom modes stop")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "photos"
+        for place in ("listed", "hidden", "open"):
+            (folder / place / "deeper").mkdir(parents=True)
+            shutil.copy(faces / "a.png", folder / place)
+        os.chmod(name, 0o755)
+        os.chmod(folder / "listed", 0o744)
+        os.chmod(folder / "hidden", 0o711)
+        run = subprocess.run(
+            [sys.executable, "-c", _AS_NOBODY, folder, folder / "hidden"], capture_output=True, text=True, check=True
+        )
+    rows = {path.removeprefix(f"{folder}/"): error for path, error in json.loads(run.stdout)}
+    assert sorted(rows) == ["hidden", "listed/a.png", "listed/deeper", "open/a.png"]
+    assert all("PermissionError" in rows[path] for path in ("hidden", "listed/a.png", "listed/deeper"))
+    assert rows["open/a.png"] is None
 
 
 def test_files_that_are_no_pictures_are_not_run(checkpoint, tmp_path, capsys):

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from modeling_expclip import LABEL_SETS
 from modeling_expclip.classify import Row
 from modeling_expclip.cli import main
 from modeling_expclip.journal import Journal
+from modeling_expclip.tables import write
 from tests.conftest import picture, write_video
 
 LABELS = LABEL_SETS["rafdb"]
@@ -69,7 +71,8 @@ def content(path) -> list:
         return json.loads(path.read_text())
     import pyarrow.parquet as pq
 
-    return pq.read_table(path).to_pylist()
+    with path.open("rb") as file:  # pyarrow takes no name that is not UTF-8
+        return pq.read_table(file).to_pylist()
 
 
 def without_scores(row: dict) -> dict:
@@ -113,7 +116,7 @@ def test_killed_at_random_moments(checkpoint, folder, tmp_path, ending):
             assert float(row[label]) == pytest.approx(float(other[label]), abs=1e-6)
 
 
-def test_interrupted_output_holds_what_was_done(checkpoint, folder, tmp_path, monkeypatch, capsys):
+def test_an_interrupted_run_keeps_its_rows_and_writes_no_output(checkpoint, folder, tmp_path, monkeypatch, capsys):
     from modeling_expclip import stream
 
     original, opened = stream.open_image, []
@@ -133,7 +136,7 @@ def test_interrupted_output_holds_what_was_done(checkpoint, folder, tmp_path, mo
     with monkeypatch.context() as context:
         context.setattr(Journal, "add", interrupted)
         assert classify(checkpoint, folder, "--output", tmp_path / "out.csv") == 130
-    assert len(content(tmp_path / "out.csv")) == 19
+    assert os.listdir(tmp_path) == ["out.csv.unfinished"]
     assert "the same command goes on from here" in capsys.readouterr().err
     opened.clear()
     assert classify(checkpoint, folder, "--output", tmp_path / "out.csv") == 0
@@ -178,10 +181,65 @@ def test_paths_that_are_not_utf8(checkpoint, tmp_path):
         picture().save(file, "PNG")
     assert classify(checkpoint, tmp_path, "--output", tmp_path / "out.json") == 0
     assert content(tmp_path / "out.json")[0]["path"].endswith("caf\\xe9.png")
+    for ending in (b"csv", b"json", b"parquet"):
+        output = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9." + ending))
+        assert classify(checkpoint, tmp_path, "--output", output) == 0 and len(content(output)) == 1
 
 
-def test_running_again_starts_anew(checkpoint, folder, tmp_path):
+def test_a_finished_output_is_replaced_when_asked_to(checkpoint, folder, tmp_path, capsys, monkeypatch):
     output = tmp_path / "out.csv"
-    for labels in ("a,b", "c,d"):
-        assert classify(checkpoint, folder / "a", "--labels", labels, "--output", output) == 0
-        assert list(content(output)[0])[-2:] == labels.split(",")
+    assert classify(checkpoint, folder / "a", "--labels", "a,b", "--output", output) == 0
+    before = output.read_bytes()
+    with monkeypatch.context() as context:  # refused before anything is loaded
+        context.setattr("modeling_expclip.classify_command.Classifier", None)
+        assert classify(checkpoint, folder / "a", "--labels", "c,d", "--output", output) == 2
+    assert f"{output} is there already; add --overwrite to replace it" in capsys.readouterr().err
+    assert output.read_bytes() == before and os.listdir(tmp_path) == ["out.csv"]
+    assert classify(checkpoint, folder / "a", "--labels", "c,d", "--output", output, "--overwrite") == 0
+    assert list(content(output)[0])[-2:] == ["c", "d"]
+
+
+def test_a_stopped_run_goes_on_beside_the_output_it_replaces(checkpoint, folder, tmp_path, monkeypatch):
+    output = tmp_path / "out.csv"
+    output.write_text("of an earlier run")
+    with monkeypatch.context() as context:
+        context.setattr("modeling_expclip.tables.write", _interrupt)
+        assert classify(checkpoint, folder / "a", "--output", output, "--overwrite") == 130
+    assert output.read_text() == "of an earlier run"
+    assert classify(checkpoint, folder / "a", "--output", output) == 0
+    assert len(content(output)) == 44 and os.listdir(tmp_path) == ["out.csv"]
+
+
+def _interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_a_run_that_did_nothing_leaves_nothing(checkpoint, folder, tmp_path, capsys):
+    assert classify("nowhere", folder / "a", "--output", tmp_path / "out.csv") == 2
+    assert "no folder 'nowhere'" in capsys.readouterr().err and os.listdir(tmp_path) == []
+
+
+def test_rows_survive_a_power_cut(tmp_path, monkeypatch):
+    """What is on the disk is what was synced: at least every second, with the folder's entry at first, and at the end."""
+    synced, clock = [], [0.0]
+    real = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda file: (synced.append(os.path.realpath(f"/proc/self/fd/{file}")), real(file))
+    )
+    monkeypatch.setattr("modeling_expclip.journal.time.monotonic", lambda: clock[0])
+    journal = Journal(tmp_path / "out.csv", {})
+    path = str(journal.path)
+    assert synced == [path, str(tmp_path)]
+    for seconds, count in ((0.5, 2), (1.2, 3), (1.9, 3), (2.5, 4)):
+        clock[0] = seconds
+        journal.add([Row("a")], "a")
+        assert len(synced) == count, seconds
+    assert journal.close(finished=False) and synced[2:] == [path] * 3
+    with journal.path.open("ab") as file:  # a file system may have given the file its length and not yet its content
+        file.write(b"\0" * 40 + b"\n")
+    journal = Journal(tmp_path / "out.csv", {})
+    assert journal.done == {"a"} and len(list(journal.rows())) == 4
+    synced.clear()
+    write(journal.rows(), ("x",), tmp_path / "out.csv")
+    assert [name.rpartition(".")[2] for name in synced] == ["part", str(tmp_path)]
+    assert not journal.close(finished=True)
