@@ -181,6 +181,7 @@ def _read_parquet(files: list[Path], streaming: bool) -> Faces:
         LookupError,
         TypeError,
         AttributeError,
+        ArithmeticError,
     ) as error:
         if getattr(error, "errno", None) is not None:  # the disk's, not the file's
             raise
@@ -278,9 +279,9 @@ def _with_paths(table: Dataset, place: Callable[[str, int], str]) -> Dataset:
     if not changed:
         return table
     names, fingerprint = table.column_names, f"{table._fingerprint}-placed"  # or it would read all bytes to make one
-    others = table.remove_columns("image")
-    placed = others.add_column("image", pa.chunked_array(chunks), new_fingerprint=fingerprint, feature=SCHEMA["image"])
-    return placed.select_columns(names)
+    column = pa.chunked_array(chunks)
+    table = table.add_column("placed", column, new_fingerprint=fingerprint, feature=SCHEMA["image"])
+    return table.remove_columns("image").rename_column("placed", "image").select_columns(names)
 
 
 def _below(path: str, folder: Path | None, where: str) -> str:
@@ -294,7 +295,7 @@ def _below(path: str, folder: Path | None, where: str) -> str:
         place = Path(os.path.realpath(roots[0] / path))
         inside = not outward and any(place.is_relative_to(os.path.realpath(root)) for root in roots)
         wrong = None if inside and (place.is_file() or not place.exists()) else "no regular file below its table"
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         wrong = str(error)
     if wrong:
         raise ValueError(
