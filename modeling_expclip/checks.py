@@ -6,7 +6,6 @@ ValueError, in one line.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from transformers import CLIPModel, ProcessorMixin
 from transformers.utils import cached_file
+
+from .files import read_json
 
 # What becomes of a config whose values are of the wrong kind, or absurd.
 WRONG_CONFIG = (
@@ -37,13 +38,13 @@ def check_complete(folder: str, config: dict[str, Any]) -> None:
     """Raises ValueError where transformers would fill the configs with defaults, and so make another model of the same weights."""
     path = cached_file(folder, "processor_config.json", _raise_exceptions_for_missing_entries=False)
     try:
-        images = json.loads(Path(path).read_text(encoding="utf-8"))["image_processor"] if path else {}
+        images = read_json(Path(path), "write the checkpoint again")["image_processor"] if path else {}
         needed: dict[str, tuple[dict, tuple[str, ...]]]
         needed = {"processor_config.json's image_processor": (images, _NEEDED_OF_IMAGES if path else ())}
         needed |= {f"config.json's {part}": (config.get(part) or {}, names) for part, names in _NEEDED.items()}
         missing = [f"{part}: {name}" for part, (held, names) in needed.items() for name in names if name not in held]
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise ValueError(f"the configs of {folder} are damaged: {reason_of(error)}") from None
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"the configs of {folder} are damaged: {reason_of(error)}") from error
     if missing:
         raise ValueError(f"{folder} is damaged, it lacks {', '.join(missing)}; write the checkpoint again")
 
@@ -53,24 +54,31 @@ def check_config(folder: str, model_class: type[CLIPModel]) -> None:
 
     transformers would make it first, in memory, and only then find that the weights do not fit.
     """
-    weights = cached_file(folder, "model.safetensors", _raise_exceptions_for_missing_entries=False)
-    if weights is None:  # older or larger than what this library writes
+    found = (
+        cached_file(folder, name, _raise_exceptions_for_missing_entries=False)
+        for name in ("model.safetensors", "pytorch_model.bin")
+    )
+    weights = next(filter(None, found), None)
+    if weights is None:  # in several files, larger than what this library writes
         return
-    try:
-        with safe_open(weights, framework="pt") as file:
-            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118, it is no dict
-    except SafetensorError as error:
-        raise ValueError(f"the weights in {folder} cannot be read: {reason_of(error)}") from None
+    size, kinds = Path(weights).stat().st_size, {}
+    if weights.endswith(".safetensors"):
+        try:
+            with safe_open(weights, framework="pt") as file:
+                kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118, it is no dict
+        except SafetensorError as error:
+            raise ValueError(f"the weights in {folder} cannot be read: {reason_of(error)}") from error
     try:
         config = model_class.config_class.from_pretrained(folder)
         layers = config.text_config.num_hidden_layers + config.vision_config.num_hidden_layers
-        if layers > len(kinds):
-            raise ValueError(f"{layers} layers cannot be made of {len(kinds)} weights")
+        most = len(kinds) or size // 1024  # a .bin is not opened for this; a layer's names alone take more
+        if layers > most:
+            raise ValueError(f"{layers} layers cannot be made of {most} weights")
         with torch.device("meta"):
             wanted = model_class(config).state_dict()
     except WRONG_CONFIG as error:
-        raise ValueError(f"the config of {folder} makes no model: {reason_of(error)}") from None
-    numbers, size = sum(weight.numel() for weight in wanted.values()), Path(weights).stat().st_size
+        raise ValueError(f"the config of {folder} makes no model: {reason_of(error)}") from error
+    numbers = sum(weight.numel() for weight in wanted.values())
     if numbers > size:
         raise ValueError(f"the config of {folder} is of a model of {numbers} numbers, but the weights are {size} bytes")
     integers = sorted(f"{name} ({kind})" for name, kind in kinds.items() if name in wanted and kind not in _FLOATS)

@@ -81,7 +81,7 @@ def _check_tensors(path: Path, content: Any) -> None:
             plain = value.layout == torch.strided and not value.is_nested and not value.is_quantized
             if not plain or value.device.type != "cpu":
                 raise ValueError(
-                    f"{path} holds a tensor that is no plain array of numbers (sparse, quantised, or empty of them)"
+                    f"{path} holds a tensor that is no plain array of numbers but sparse, quantised, nested or without values"
                 )
             needed, held = value.numel() * value.element_size(), value.untyped_storage().nbytes()
             if needed > held or held > path.stat().st_size:

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import torch
 from torch import nn
@@ -53,7 +54,9 @@ def write_tower(model: CLIPModel, folder: Path, backend: str, precision: str, pi
         if precision == "int8":
             converted = _quantise(converted, pixels, None)
         # bfloat16 keeps fewer digits than the float16 that halves the file.
-        openvino.save_model(converted, folder / f"{TOWER}.xml", compress_to_fp16=precision == "bf16")
+        path = folder / f"{TOWER}.xml"
+        openvino.save_model(converted, path, compress_to_fp16=precision == "bf16")
+        _without_notes(path)
         return
     import onnx
 
@@ -70,10 +73,31 @@ def write_tower(model: CLIPModel, folder: Path, backend: str, precision: str, pi
         verbose=False,
     )
     if precision == "int8":
-        quantised = _quantise(_join_projections(onnx.load(path)), pixels, "pixel_values")
+        graph = _quantise(_join_projections(onnx.load(path)), pixels, "pixel_values")
         for file in folder.glob(f"{TOWER}.*"):
             file.unlink()
-        onnx.save(quantised, path)
+    else:
+        graph = onnx.load(path, load_external_data=False)
+    _clear_notes(graph)
+    onnx.save(graph, path)
+
+
+def _clear_notes(message: Any) -> None:
+    """Clears what the exporter notes of each part of an ONNX model: the lines of code it came from, by their paths on this machine."""
+    for field, value in message.ListFields():
+        if field.name in ("doc_string", "metadata_props"):
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for part in [value] if hasattr(value, "ListFields") else value:
+                _clear_notes(part)
+
+
+def _without_notes(path: Path) -> None:
+    """Removes what OpenVINO and NNCF note of how they made a model, which could name files; the notes on its layers have a meaning."""
+    tree = ElementTree.parse(path)
+    for notes in tree.getroot().findall("rt_info"):
+        tree.getroot().remove(notes)
+    tree.write(path, encoding="utf-8", xml_declaration=True)
 
 
 def _quantise(model: Any, pixels: list[torch.Tensor], name: str | None) -> Any:

@@ -101,7 +101,7 @@ def _read(path: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             metadata: dict[str, Any] = file.metadata() or {}
         tensors = load_file(path)
     except SafetensorError as error:
-        raise VerificationError(f"{path} cannot be read: {error}") from None
+        raise VerificationError(f"{path} cannot be read: {error}") from error
     missing = {*_METADATA} - {*metadata} | {*_TENSORS} - {*tensors}
     if missing:
         raise VerificationError(f"{path} is damaged, it lacks {', '.join(sorted(missing))}")
@@ -122,7 +122,11 @@ def _read(path: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 def _digests(folder: Path) -> dict[str, str]:
     """sha256 of the folder's weights, tokenizer and JSON files; cards and code may be edited."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors") and path.name != NAME)
+    files = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix in (".json", ".safetensors") and path.name != NAME and path.is_file()
+    )
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 

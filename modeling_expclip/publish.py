@@ -7,14 +7,17 @@ config names, the golden outputs. ``plan`` says exactly what would go, ``upload`
 from __future__ import annotations
 
 import hashlib
-import json
+import mmap
+import os
 import re
+import sysconfig
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants
 from huggingface_hub.utils import validate_repo_id
 from transformers.dynamic_module_utils import get_relative_import_files
 
@@ -22,6 +25,9 @@ from . import golden
 from .backends import DESCRIPTION, TOWER, exported_backend
 from .card import PLACEHOLDER
 from .checkpoint import load_checkpoint, model_type_of
+from .files import read_json
+from .plain_yaml import read_front_matter
+from .terminal import one_line
 
 CARD = "README.md"
 _BELONGS = (".json", ".safetensors", ".py", ".md", ".txt", ".jinja")
@@ -33,7 +39,10 @@ _LEFT_OUT = re.compile(r"checkpoint-\d+|runs|__pycache__")
 _TEXTS = ("base_model", "datasets", "language", "library_name", "license", "metrics", "pipeline_tag", "tags")
 _CONFIGS = ("config.json", "processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 _VOCABULARIES = ("tokenizer.json", "vocab.json")  # their words may look like anything
-_LOCAL_PATH = re.compile(r"""(?<![^\s"'=])(?:~?/+|[A-Za-z]:[/\\]+)[^\s"'/\\]+[/\\][^\s"']*""")
+_LOCAL_PATH = re.compile(rb"""(?<![^\s"'=])(?:~?/+|[A-Za-z]:[/\\]+)[^\s"'/\\]+[/\\][^\s"']*""")
+_HOMES = rb"/(?:home|Users)/[\w.-]+"  # on whatever machine the folder was made
+_BELOW = rb"/[\w.~@+-]{2}[\w.~@+/-]*"  # long enough that no weights say it by chance
+_WRITE_AGAIN = "write the checkpoint again"
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ def plan(folder: str | Path, repo: str, private: bool = False) -> Plan:
     try:
         golden.verify(*load_checkpoint(folder), folder)
     except (ValueError, OSError) as error:
-        raise golden.VerificationError(str(error)) from None
+        raise golden.VerificationError(str(error)) from error
     return Plan(repo, private, files, left_out)
 
 
@@ -101,7 +110,7 @@ def upload(planned: Plan) -> str:
             ]
             api.create_commit(repo, operations, commit_message="Publish an Exp-CLIP checkpoint")
     except Exception as error:  # the Hub's, HTTP's and the network's have no class in common
-        raise OSError(f"publishing to {repo} failed: {_reason(error)}") from None
+        raise OSError(f"publishing to {repo} failed: {_reason(error)}") from error
     if exposed:
         raise ValueError(f"{repo} exists and is public; make it private on the Hub first, or leave --private out")
     return str(address)
@@ -125,6 +134,8 @@ def _find_files(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
 def _objection(path: Path, towers: set[str]) -> str | None:
     if path.name.startswith("."):
         return "hidden"
+    if not path.name.isprintable():  # it would move the cursor of whoever lists the files; and bytes that are no UTF-8
+        return "a name that cannot be shown"
     if path.is_symlink() and not path.resolve().is_relative_to(path.parent.resolve()):
         return "a link out of the folder"
     if path.is_dir():
@@ -140,7 +151,7 @@ def _towers(folder: Path) -> set[str]:
     """Files of an exported image tower, which the golden outputs do not cover."""
     if exported_backend(str(folder)) is None:
         return set()
-    digests = _read_json(folder / DESCRIPTION)["files"]
+    digests = read_json(folder / DESCRIPTION, "export the checkpoint again")["files"]
     for name, digest in digests.items():
         file = folder / name
         if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
@@ -155,9 +166,12 @@ def _card(folder: Path, repo: str) -> bytes:
         raise FileNotFoundError(f"{folder} has no {CARD}; a checkpoint is published with its model card")
     try:
         text = path.read_text(encoding="utf-8-sig")
-        metadata = ModelCard(text).data.to_dict() if text.lstrip().startswith("---") else {}
-    except Exception as error:  # YAML's errors are no ValueErrors
-        raise ValueError(f"the metadata of {path} cannot be read: {_one_line(error)}") from None
+        # Read as a recipe is, before the Hub's own reader, which accepts aliases and repeated keys, has it.
+        metadata = read_front_matter(text)
+        if metadata:
+            ModelCard(text)
+    except Exception as error:  # what the Hub's metadata must be, it says with many kinds
+        raise ValueError(f"the metadata of {path} cannot be read: {_short(error)}") from error
     for key in ("library_name", "pipeline_tag"):
         if not isinstance(metadata.get(key), str):
             raise ValueError(f"{path} must begin with metadata, YAML between two lines of ---, that has a {key}")
@@ -172,19 +186,40 @@ def _card(folder: Path, repo: str) -> bytes:
 
 def _check_paths(files: dict[str, Path]) -> None:
     """Raises ValueError for a path of this machine: it leads nowhere elsewhere, and may tell more than its owner wants."""
+    machine = re.compile(b"(?:" + b"|".join([*_own_folders(), _HOMES]) + b")" + _BELOW)
     for name, file in files.items():
+        if not file.stat().st_size:  # nothing cannot be mapped
+            continue
+        patterns = [machine]
         if file.suffix in (".json", ".yaml") and name not in _VOCABULARIES:
-            match = _LOCAL_PATH.search(file.read_text(encoding="utf-8"))
-            if match:
-                raise ValueError(f"{file} names a path of this machine: {match[0]}")
+            patterns.append(_LOCAL_PATH)
+        with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            found = next((match[0] for pattern in patterns if (match := pattern.search(content))), None)
+        if found is not None:
+            raise ValueError(
+                f"{file} names a path of this machine: {found.decode(errors='replace')}; take it out, or write the file again "
+                "with `expclip convert`, `merge` or `export`"
+            )
+
+
+def _own_folders() -> list[bytes]:
+    """Where files of this machine and user lie: what compilers, loggers and caches write into what they make."""
+    places = [Path.home(), Path.cwd(), tempfile.gettempdir(), sysconfig.get_path("purelib"), constants.HF_HOME]
+    places += [Path(__file__).parent]
+    named = {os.fsencode(name(place)) for place in places for name in (os.path.abspath, os.path.realpath)}
+    return [re.escape(name) for name in sorted(named) if len(name) > 3]  # not the root, which is no place
 
 
 def _check_code(files: dict[str, Path], model_type: str | None) -> None:
     """Raises ValueError where the configs name code that would not be published with them."""
-    references = [(name, ref) for name in _CONFIGS if name in files for ref in _references(_read_json(files[name]))]
+    references = [
+        (name, ref) for name in _CONFIGS if name in files for ref in _references(read_json(files[name], _WRITE_AGAIN))
+    ]
     if model_type == "expclip" and "config.json" not in dict(references):
         raise ValueError(f"{files['config.json']} names no code (auto_map), without which nobody could load it")
     for name, reference in references:
+        if not isinstance(reference, str):
+            raise ValueError(f"{files[name]} names code by {reference!r}; expected text such as module.Class")
         module = f"{reference.partition('.')[0]}.py"
         if module not in files:  # "OWNER/NAME--module.Class" is code of another repository
             raise ValueError(f"{files[name]} takes {reference} from elsewhere; the folder must hold the code it names")
@@ -197,30 +232,25 @@ def _check_code(files: dict[str, Path], model_type: str | None) -> None:
 
 
 def _references(value: Any) -> Iterator[str]:
-    """Every "module.Class" that a config names."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
+    """Every "module.Class" that a config names, in dicts within dicts."""
+    left = [value]
+    while left:  # not by recursion: JSON may be nested deeper than Python calls
+        held = left.pop()
+        for key, inner in held.items() if isinstance(held, dict) else ():
             if key == "auto_map":
                 parts = inner.values() if isinstance(inner, dict) else [inner]
                 yield from (ref for part in parts for ref in (part if isinstance(part, list) else [part]) if ref)
             elif key == "impl":
                 yield inner
             else:
-                yield from _references(inner)
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+                left.append(inner)
 
 
 def _reason(error: Exception) -> str:
     status: Any = getattr(getattr(error, "response", None), "status_code", None)
     hints = {401: "log in first, with `hf auth login` or HF_TOKEN", 403: "your token may not write there"}
-    return f"{hints.get(status, type(error).__name__)}: {_one_line(error)}"
+    return f"{hints.get(status, type(error).__name__)}: {_short(error)}"
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+def _short(error: Exception) -> str:
+    return one_line(error)[:300]

@@ -7,13 +7,17 @@ from which ``read_image`` makes RGB faces; columns that a teacher or the croppin
 from __future__ import annotations
 
 import functools
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import datasets
+import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, Value
+from huggingface_hub.constants import HF_HUB_CACHE
 from PIL import Image as PIL
 
 from modeling_expclip.faces import FaceDetector, crop_face
@@ -67,7 +71,12 @@ def image_bytes(record: dict[str, Any]) -> bytes:
     image = record["image"]
     if image is None or (image["bytes"] is None and image["path"] is None):
         raise FileNotFoundError("the row has no image")
-    return image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
+    if image["bytes"] is not None:
+        return image["bytes"]
+    path = Path(image["path"])
+    if path.exists() and not path.is_file():  # a FIFO would be waited for, a device read without end
+        raise OSError(f"{path} is no regular file")
+    return path.read_bytes()
 
 
 def face_columns(faces: FacesRecipe) -> list[str]:
@@ -167,14 +176,15 @@ def _load(source: str, prefix: str, labels: Labels, columns: tuple[str, ...], fr
                 f"{folder} holds images and Parquet files; give the one or the other, as folders={folder} or its files"
             )
     if parquet and not layout:
-        return _table(_read_parquet(parquet, streaming), path, prefix, labels, columns)
+        # The files of one source lie in one folder.
+        return _table(_read_parquet(parquet, streaming), path, prefix, labels, columns, parquet[0].parent)
     if not layout and not folder.exists() and _HUB_ID.fullmatch(path.partition(":")[0]):
         name, _, split = path.partition(":")
         try:
             table = datasets.load_dataset(name, split=split or "train", streaming=streaming)
         except (OSError, ValueError) as error:
             raise type(error)(f"there is no {path!r} on this disk, and as a Hub data set it failed: {error}") from None
-        return _table(table, path, prefix, labels, columns)
+        return _table(table, path, prefix, labels, columns, None)
     if folder.is_file() and folder.suffix != ".txt":
         raise ValueError(f"{path} is neither a folder, a .parquet file, nor an annotation list (.txt)")
     entries = find_entries(folder, layout or ("list" if folder.is_file() else "folders"))
@@ -199,6 +209,7 @@ def _read_parquet(files: list[Path], streaming: bool) -> Faces:
         LookupError,
         TypeError,
         AttributeError,
+        ArithmeticError,
     ) as error:
         if getattr(error, "errno", None) is not None:  # the disk's, not the file's
             raise
@@ -219,8 +230,10 @@ def _from_entries(entries: list[Entry], source: str, prefix: str, labels: Labels
     return Dataset.from_dict(rows, features=Features(SCHEMA))
 
 
-def _table(table: Faces, source: str, prefix: str, labels: Labels, columns: tuple[str, ...]) -> Faces:
-    """A table with an image column -> the schema."""
+def _table(
+    table: Faces, source: str, prefix: str, labels: Labels, columns: tuple[str, ...], folder: Path | None
+) -> Faces:
+    """A table with an image column -> the schema. Images that are files lie below ``folder``; None for a Hub id's."""
     if table.features is None:
         table = table._resolve_features()  # a streamed table may not know its columns before its first rows
     features = table.features
@@ -235,6 +248,9 @@ def _table(table: Faces, source: str, prefix: str, labels: Labels, columns: tupl
     kept = dict.fromkeys(
         [image, *columns, *(["id"] if "id" in features else []), *(["label"] if labels != "none" else [])]
     )
+    for name in kept.keys() - {image}:
+        if _opens_files(features[name]):
+            raise ValueError(f"{source}: column {name!r} holds {features[name]}; expected text or numbers, not files")
     table = table.select_columns(list(kept)).cast_column(image, Image(decode=False))
     if image != "image":
         table = table.rename_column(image, "image")
@@ -248,8 +264,18 @@ def _table(table: Faces, source: str, prefix: str, labels: Labels, columns: tupl
         where = f"{source}: {number}"
         return {"id": f"{prefix}{number}", "label": _known(_word(record.get("label"), names, where), where, labels)}
 
+    def place(path: str, row: int) -> str:
+        return _below(path, folder, f"{source}: row {row}")
+
+    def streamed(record: dict[str, Any], row: int) -> dict[str, Any]:
+        image = record["image"]
+        if image and image["bytes"] is None and image["path"] is not None:
+            image = {**image, "path": place(image["path"], row)}
+        return {"image": image, **own(record, row)}
+
     if isinstance(table, IterableDataset):
-        return table.map(own, with_indices=True)
+        return table.map(streamed, with_indices=True)
+    table = _with_paths(table, place)
     # Not map(), which would copy every image into another file to add two small columns.
     small = table.select_columns([name for name in ("id", "label") if name in table.column_names])
     rows = (
@@ -260,6 +286,57 @@ def _table(table: Faces, source: str, prefix: str, labels: Labels, columns: tupl
     table = table.remove_columns([name for name in ("id", "label") if name in table.column_names])
     table = table.add_column("id", [row["id"] for row in rows], feature=Value("string"))
     return table.add_column("label", [row["label"] for row in rows], feature=Value("string"))
+
+
+def _with_paths(table: Dataset, place: Callable[[str, int], str]) -> Dataset:
+    """The table with ``place`` of each file that a row names, and its number. The bytes of other rows are neither read nor copied."""
+    chunks, row, changed = [], 0, False
+    for chunk in table.data.column("image").chunks:
+        content, paths = chunk.flatten()
+        named = pc.and_(pc.is_null(content), pc.is_valid(paths)).to_pylist()
+        if any(named):
+            changed = True
+            whole = [
+                place(path.as_py(), row + i) if mine else path.as_py()
+                for i, (path, mine) in enumerate(zip(paths, named))
+            ]
+            parts = [content, pa.array(whole, paths.type)]
+            chunk = pa.StructArray.from_arrays(parts, fields=[*chunk.type], mask=chunk.is_null())
+        chunks.append(chunk)
+        row += len(chunk)
+    if not changed:
+        return table
+    names, fingerprint = table.column_names, f"{table._fingerprint}-placed"  # or it would read all bytes to make one
+    column = pa.chunked_array(chunks)
+    table = table.add_column("placed", column, new_fingerprint=fingerprint, feature=SCHEMA["image"])
+    return table.remove_columns("image").rename_column("placed", "image").select_columns(names)
+
+
+def _below(path: str, folder: Path | None, where: str) -> str:
+    """The whole path of a file that a row names. Raises ValueError, naming the row, for any but a regular file below ``folder``.
+
+    Without a folder, of a Hub id, the file must be one that was downloaded. A file that is missing is found so when it is read.
+    """
+    roots = [folder] if folder is not None else [Path(datasets.config.HF_DATASETS_CACHE), Path(HF_HUB_CACHE)]
+    try:
+        outward = "://" in path or (folder is not None and (Path(path).is_absolute() or ".." in Path(path).parts))
+        place = Path(os.path.realpath(roots[0] / path))
+        inside = not outward and any(place.is_relative_to(os.path.realpath(root)) for root in roots)
+        wrong = None if inside and (place.is_file() or not place.exists()) else "no regular file below its table"
+    except (ValueError, OSError) as error:
+        wrong = str(error)
+    if wrong:
+        raise ValueError(
+            f"{where} names the file {path[:200]!r}: {wrong}; put the files into the folder of the table and name them from there, "
+            "or the images into the table"
+        )
+    return str(place)
+
+
+def _opens_files(feature: Any) -> bool:
+    """Whether ``datasets`` would open what a column names when a row is asked for, as it does for pictures, sound and films."""
+    inner = feature.values() if isinstance(feature, dict) else [getattr(feature, "feature", None)]
+    return hasattr(feature, "decode_example") or any(_opens_files(part) for part in inner if part is not None)
 
 
 def _holds_images(feature: Any) -> bool:

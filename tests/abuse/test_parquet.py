@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -105,7 +107,8 @@ WRONG = {
     "no image column": ({"picture": [1, 2, 3]}, None, "no column image"),
     "no rows": ({"image": []}, Features({"image": Image()}), "cannot be read"),
     "no images": ({"image": [None] * 3}, Features({"image": Image()}), "no face could be embedded"),
-    "paths to nowhere": ({"image": ["/nowhere/1.png", "\0", ""]}, None, "no face could be embedded"),
+    "paths to nowhere": ({"image": ["1.png", "a/2.png", "3.png"]}, None, "no face could be embedded"),
+    "files elsewhere": ({"image": ["/nowhere/1.png", "1.png", "2.png"]}, None, "row 0 names the file '/nowhere/1.png'"),
     "ids twice": ({"image": IMAGES, "id": ["a", "b", "a"]}, None, "the id 'a' occurs twice"),
     "ids missing": ({"image": IMAGES, "id": ["a", None, "b"]}, None, "row 1 has no id"),
     "text for vectors": ({"image": IMAGES, "embedding": ["x", "y", "z"]}, None, "column 'embedding': expected a list of numbers"),
@@ -155,6 +158,74 @@ def test_a_label_beyond_its_classes(tmp_path):
     pq.write_table(table, tmp_path / "faces.parquet")
     with pytest.raises(ValueError, match=r"faces\.parquet.*5"):
         load_faces([str(tmp_path / "faces.parquet")], labels="own")
+
+
+def write_table(path: Path, *files: str, **columns) -> str:
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    rows = [{"bytes": png(), "path": "/the/name/it/had.png"}, None, *({"bytes": None, "path": file} for file in files)]
+    pq.write_table(pa.table({"image": pa.array(rows, kind), **columns}), path)
+    return str(path)
+
+
+@pytest.fixture
+def album(tmp_path) -> Path:
+    """A folder for a table, with a file and a link to it, and what must not be opened."""
+    folder = tmp_path / "album"
+    (folder / "a").mkdir(parents=True)
+    for file in (folder / "a" / "1.png", tmp_path / "secret.png"):
+        file.write_bytes(png())
+    (folder / "inward.png").symlink_to("a/1.png")
+    (folder / "outward.png").symlink_to(tmp_path / "secret.png")
+    (folder / "device.png").symlink_to("/dev/zero")
+    (folder / "up").symlink_to(tmp_path)
+    os.mkfifo(folder / "fifo.png")
+    return folder
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_files_below_the_table_are_read(album, monkeypatch, tmp_path, streaming):
+    monkeypatch.chdir(tmp_path)  # not below the folder of the call
+    table = write_table(album / "t.parquet", "a/1.png", "inward.png", "missing.png")
+    faces = list(load_faces([table], streaming=streaming))
+    assert [image_bytes(faces[row]) for row in (0, 2, 3)] == [png()] * 3
+    assert [face["id"] for face in faces] == [f"t-{row:08}" for row in range(5)]
+    with pytest.raises(FileNotFoundError, match="missing.png"):
+        image_bytes(faces[4])
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    "file",
+    "SECRET ../secret.png a/../../secret.png outward.png up/secret.png fifo.png device.png /dev/zero /dev/ptmx a . "
+    "http://localhost/1.png file:///etc/hostname zip://a::1.png hf://datasets/a/b/1.png ABSOLUTE NUL LONG".split(),
+)
+def test_files_elsewhere_are_refused_by_row(album, tmp_path, file, streaming):
+    file = {"SECRET": f"{tmp_path}/secret.png", "ABSOLUTE": f"{album}/a/1.png", "NUL": "a\0b", "LONG": "x" * 5000}.get(
+        file, file
+    )
+    table = write_table(album / "t.parquet", "a/1.png", file)
+    with pytest.raises(ValueError, match=r"t\.parquet: row 3 names the file"):
+        list(load_faces([table], streaming=streaming))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("nested", [False, True])
+def test_no_other_column_is_opened(tmp_path, monkeypatch, nested, streaming):
+    """datasets opens what a column of pictures names as soon as a row is asked for."""
+    picture().save(tmp_path / "secret.png")
+    kind = datasets.List(Image()) if nested else Image()
+    secret = {"bytes": None, "path": str(tmp_path / "secret.png")}
+    rows = {"image": IMAGES, "caption": [[secret] if nested else secret] * 3}
+    table = Dataset.from_dict(rows, features=Features({"image": Image(), "caption": kind}))
+    table.to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(ValueError, match="column 'caption' holds .*; expected text or numbers"):
+        list(load_faces([str(tmp_path / "t.parquet")], columns=["caption"], streaming=streaming))
+
+
+def test_no_fifo_is_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "1.png")
+    with pytest.raises(OSError, match="1.png is no regular file"):
+        image_bytes({"image": {"bytes": None, "path": str(tmp_path / "1.png")}})
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 import json
 import pickle
 import urllib.error
+import zipfile
 
 import pytest
 import torch
@@ -83,6 +84,17 @@ def bad_heads(folder):
     torch.save({"mlp.weight": "a string"}, folder / "string.pth")
     torch.save({"mlp.weight": torch.zeros(48, 24)}, folder / "zeros.pth")
     torch.save({"mlp.weight": weight.to_sparse()}, folder / "sparse.pth")
+    one = torch.ones(1)
+    torch.save({"mlp.weight": one.expand(10**6, 10**6)}, folder / "stride-0.pth")
+    torch.save({"mlp.weight": weight.flatten()[:100].clone().as_strided((48, 24), (1, 1))}, folder / "overlapping.pth")
+    torch.save({"mlp.weight": torch.empty(10**6, 10**6, device="meta")}, folder / "meta.pth")
+    torch.save({"mlp.weight": torch.nested.nested_tensor([weight, weight[:3]])}, folder / "nested.pth")
+    torch.save({"mlp.weight": torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8)}, folder / "quantised.pth")
+    torch.save({"mlp.weight": weight, "other": [[one.half().expand(10**6, 10**6)]]}, folder / "other.pth")
+    with zipfile.ZipFile(folder / "good.pth") as stored, zipfile.ZipFile(folder / "packed.pth", "w") as packed:
+        for entry in stored.infolist():
+            content = stored.read(entry) if "/data/" not in entry.filename else bytes(48 * 24 * 4)
+            packed.writestr(entry.filename, content, zipfile.ZIP_DEFLATED)
     torch.save({"mlp.weight": weight}, folder / "old.pth", _use_new_zipfile_serialization=False)
     old = (folder / "old.pth").read_bytes()
     for length in (28, 49, 77, 300, len(old) - 9):
@@ -106,7 +118,14 @@ def bad_heads(folder):
         ("nan", "not finite"),
         ("string", "must be a matrix"),
         ("zeros", "only zeros"),
-        ("sparse", "must be a matrix"),
+        ("sparse", "no plain array of numbers"),
+        ("stride-0", "is 4,000,000,000,000 bytes, but the file holds 4 for it"),
+        ("overlapping", "is 4,608 bytes, but the file holds 400 for it"),
+        ("meta", "no plain array of numbers"),
+        ("nested", "no plain array of numbers"),
+        ("quantised", "no plain array of numbers"),
+        ("other", "is 2,000,000,000,000 bytes, but the file holds 2 for it"),
+        ("packed", "unpacks to"),
         ("old-cut-28", "old-cut-28.pth"),
         ("old-cut-49", "old-cut-49.pth"),
         ("old-cut-77", "old-cut-77.pth"),
@@ -138,8 +157,9 @@ def test_bad_heads_give_one_line_and_leave_nothing(tmp_path, monkeypatch, capsys
 )
 def test_bad_clips(tmp_path, capsys, head_file, clip, message):
     if clip == "SIGLIP":
-        (tmp_path / "config.json").write_text('{"model_type": "siglip"}')
-        clip = str(tmp_path)
+        (tmp_path / "siglip").mkdir()
+        (tmp_path / "siglip" / "config.json").write_text('{"model_type": "siglip"}')
+        clip = str(tmp_path / "siglip")
     assert main(["convert", "--clip", clip, "--head", str(head_file), "--output", str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -161,6 +181,59 @@ def test_existing_output_is_kept(tmp_path, clip_folder, head_file):
     with pytest.raises(FileExistsError, match="not an empty folder"):
         convert(str(clip_folder), head_file, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (".", "is the folder this runs in"),
+        ("../source", "is, contains or lies in"),
+        ("../source/new", "is, contains or lies in"),
+        ("../link/new", "is, contains or lies in"),
+        ("../source/..", "is, contains or lies in"),
+        ("../file/new", "file is a file, not a folder"),
+        ("../full", "not an empty folder"),
+        ("../link-to-full", "not an empty folder"),
+        ("a\0b", "null byte"),
+    ],
+)
+def test_outputs_are_judged_before_any_work(tmp_path, monkeypatch, capsys, clip_folder, head_file, output, message):
+    for name in ("here", "source", "full"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").write_text("")
+    (tmp_path / "full" / "mine").write_text("")
+    (tmp_path / "link").symlink_to("source")
+    (tmp_path / "link-to-full").symlink_to("full")
+    monkeypatch.chdir(tmp_path / "here")
+
+    def work(*_, **__):
+        raise AssertionError("work was begun")
+
+    for module, name in (("convert", "load_head"), ("merge", "load_checkpoint"), ("export", "load_checkpoint")):
+        monkeypatch.setattr(f"modeling_expclip.{module}.{name}", work)
+    before = sorted(tmp_path.rglob("*"))
+    for command in (
+        ["convert", "--head", str(head_file), "--clip"],
+        ["merge", "--model"],
+        ["export", "--backend", "onnx", "--model"],
+    ):
+        assert main([*command, "../source", "--output", output]) == 2
+        error = capsys.readouterr().err
+        assert message in error and len(error.splitlines()) == 1, error
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_model_given_as_the_folder_above_keeps_its_name(tmp_path, monkeypatch, clip_folder, head_file, checkpoint):
+    (tmp_path / "my-clip").symlink_to(clip_folder)
+    monkeypatch.chdir(checkpoint)
+    assert main(["merge", "--model", ".", "--output", str(tmp_path / "merged")]) == 0
+    assert f"# {checkpoint.name}, merged" in (tmp_path / "merged" / "README.md").read_text()
+    monkeypatch.chdir(clip_folder)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "out").symlink_to("real")
+    assert main(["convert", "--clip", ".", "--head", str(head_file), "--output", str(tmp_path / "out")]) == 0
+    assert f"# Exp-CLIP on {clip_folder.name}" in (tmp_path / "real" / "README.md").read_text()
+    assert (tmp_path / "out").is_symlink()
 
 
 def test_released_models_are_the_ones_of_the_design():

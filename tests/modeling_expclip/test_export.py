@@ -1,5 +1,6 @@
 import itertools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -103,6 +104,15 @@ def test_an_export_is_a_complete_plain_checkpoint(exports, backend, precision, c
     original, plain = ExpCLIPModel.from_pretrained(checkpoint), CLIPModel.from_pretrained(folder)
     expected = original(input_ids=ids, pixel_values=pixels).logits_per_image
     torch.testing.assert_close(plain(input_ids=ids, pixel_values=pixels).logits_per_image, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("backend", "precision"), COSINES)
+def test_an_export_names_no_place_of_its_making(exports, backend, precision):
+    """Not even a relative one: exporters note the lines of code that each layer came from."""
+    folder = exports / f"{backend}-{precision}"
+    for file in folder.iterdir():
+        assert not re.search(rb"[\w-]+/[\w.-]+\.py|stack_trace|conversion_parameters", file.read_bytes()), file.name
+    assert main(["publish", "--model", str(folder), "--repo", "a/b", "--dry-run"]) == 0
 
 
 def test_verify_notices_a_changed_description(damaged, capsys):

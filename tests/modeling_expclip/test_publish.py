@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import create_autospec
@@ -17,6 +20,7 @@ import httpx
 import pytest
 from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import HfHubHTTPError
+from safetensors.torch import load_file, save_file
 
 from modeling_expclip import publish
 from modeling_expclip.cli import main
@@ -149,6 +153,14 @@ def test_missing_or_damaged_parts_are_not_published(folder, hub, capsys, name):
         ("---\n- a list\n---\n", "cannot be read"),
         ("---\nlibrary_name: t\npipeline_tag: z\nlanguage: no\n---\n", "language must be text"),
         ("---\nlibrary_name: t\npipeline_tag: z\nmodel-index: 3\n---\n", "cannot be read"),
+        (
+            "---\nlibrary_name: t\npipeline_tag: z\nlicense: mit\nlicense: other\n---\n",
+            "the key 'license' stands twice",
+        ),
+        ("---\nlibrary_name: t\npipeline_tag: z\na: &a [ha, ha]\nb: [*a, *a]\n---\n", "the alias *a is not read"),
+        ("---\nlibrary_name: t\npipeline_tag: z\na: !!python/name:os.system x\n---\n", "cannot be read"),
+        ("---\nlibrary_name: t\npipeline_tag: z\na: " + "[" * 5000 + "\n---\n", "cannot be read"),
+        ("---\nlibrary_name: t\npipeline_tag: z\na: !!bool x\n---\n", "cannot be read"),
         (b"\xff\xfe", "cannot be read"),
     ],
 )
@@ -211,6 +223,46 @@ def test_paths_of_this_machine_are_not_published(folder, hub, capsys, path):
     assert call(folder, "--dry-run") == 0
 
 
+def with_tower(folder: Path, content: bytes) -> None:
+    (folder / "image_tower.onnx").write_bytes(content)
+    description = {
+        "backend": "onnx",
+        "precision": "fp32",
+        "files": {"image_tower.onnx": hashlib.sha256(content).hexdigest()},
+    }
+    (folder / "export.json").write_text(json.dumps(description))
+
+
+@pytest.mark.parametrize(
+    "place",
+    [Path.home(), Path.cwd(), tempfile.gettempdir(), sysconfig.get_path("purelib"), "/home/someone", "/Users/someone"],
+)
+def test_paths_within_binaries_are_not_published(folder, hub, capsys, place):
+    path = f"{place}/package/module.py".encode()
+    with_tower(folder, b"\x08\n\x12\x99" + path + b"\x00\xff")
+    assert f"image_tower.onnx names a path of this machine: {path.decode()}" in refused(hub, folder, capsys)
+    with_tower(folder, b"\x08\n/tmp/\x01\xff/home/\x00/Users/a\xfe")
+    assert call(folder, "--dry-run") == 0
+    capsys.readouterr()
+    state = load_file(folder / "model.safetensors")
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt", "source": path.decode()})
+    assert "model.safetensors names a path of this machine" in refused(hub, folder, capsys)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "more.safetensors", "notes.txt", "prompts.py", "log.csv"])
+def test_every_file_is_looked_through(folder, hub, capsys, name):
+    with (folder / name).open("ab") as file:
+        file.write(f"\n# {Path.home()}/faces/all".encode())
+    assert f"{name} names a path of this machine" in refused(hub, folder, capsys)
+
+
+def test_weights_by_chance_name_nothing(folder, hub):
+    """Random bytes between the beginnings of paths: no weights are refused for what they happen to be."""
+    noise, places = random.Random(0), [b"/home/", b"/tmp/", b"/Users/", str(Path.home()).encode() + b"/"]
+    with_tower(folder, b"".join(noise.randbytes(500) + noise.choice(places) + bytes([0, 255]) for _ in range(4000)))
+    assert call(folder, "--dry-run") == 0
+
+
 def without_auto_map(config: dict) -> None:
     del config["auto_map"], config["custom_pipelines"]
 
@@ -226,6 +278,7 @@ def code_of_another_repository(config: dict) -> None:
         (code_of_another_repository, "takes someone/else--modeling_expclip.ExpCLIPModel from elsewhere"),
         ("pipeline_expclip.py", "takes pipeline_expclip.FacialExpressionPipeline from elsewhere"),
         ("prompts.py", "needs prompts.py"),
+        (lambda config: config["auto_map"].update(AutoModel=7), "names code by 7"),
     ],
 )
 def test_code_that_would_be_missing_on_the_hub(folder, hub, capsys, spoil, message):
