@@ -37,11 +37,12 @@ def video_tab(recogniser: Recogniser) -> None:
             taken = sorted(set(asked[0]) & set(FIXED_COLUMNS))
             if taken:
                 raise ValueError(f"labels: {', '.join(taken)} is a column of the table; call the label something else")
+            wanted = recogniser.words(*asked)
             file, seconds = video_of(sent)
             rows: list[Row] = []
             problem = ""
             try:
-                for entry in recogniser.timeline(file, *asked):
+                for entry in recogniser.timeline(file, wanted):
                     rows.append(Row(_NAME, **entry))
                     progress(
                         min(entry["time"] / max(seconds, 0.1), 1.0), desc=f"{entry['time']:.0f} of {seconds:.0f} s"
@@ -75,7 +76,6 @@ def video_tab(recogniser: Recogniser) -> None:
         read,
         [video, chosen.labels, chosen.prompts],
         [timeline, download],
-        preprocess=False,
         show_progress_on=timeline,
         concurrency_limit=1,
         concurrency_id="video",

@@ -54,14 +54,15 @@ def image_endings() -> set[str]:
     return {ending for ending, kind in Image.registered_extensions().items() if kind in readable_formats()}
 
 
-def open_image(image: str | Path | bytes | Image.Image) -> Image.Image:
+def open_image(image: str | Path | bytes | Image.Image, max_pixels: int | None = None) -> Image.Image:
     """Reads a file, a URL, a file's content or a PIL image as RGB, upright.
 
-    Raises ValueError for a picture with more pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` (before decoding it) and OSError
+    Raises ValueError for a picture with more pixels than ``max_pixels`` (default: ``PIL.Image.MAX_IMAGE_PIXELS``), before it is
+    decoded, and OSError
     (PIL.UnidentifiedImageError among them) for what is no image, is damaged, cut off or cannot be fetched.
     """
     if isinstance(image, Image.Image):
-        return to_rgb(image)
+        return to_rgb(image, max_pixels=max_pixels)
     source = io.BytesIO(image) if isinstance(image, bytes) else image
     if not isinstance(source, (str, Path)) and not hasattr(source, "read"):
         raise ValueError(f"expected a path, a URL, a file's content or a PIL image, got {type(image).__name__}")
@@ -71,7 +72,7 @@ def open_image(image: str | Path | bytes | Image.Image) -> Image.Image:
     with _decoding(name):
         opened = Image.open(source, formats=readable_formats())
     with opened:
-        return to_rgb(opened, name)
+        return to_rgb(opened, name, max_pixels)
 
 
 def _fetch(url: str) -> bytes:
@@ -106,14 +107,14 @@ def _decoding(name: str) -> Iterator[None]:
         raise OSError(f"{name} is damaged or cut off: {type(error).__name__}: {error}") from None
 
 
-def to_rgb(image: Image.Image, name: str = "the picture") -> Image.Image:
+def to_rgb(image: Image.Image, name: str = "the picture", max_pixels: int | None = None) -> Image.Image:
     """Any mode of PIL image -> RGB, with its EXIF orientation applied, transparency on white, deep grey scaled to 8 bits.
 
     Grey of more than 8 bits does not say how many it uses; 12 are assumed for values up to 4095, 16 above. ``name`` is for errors,
-    which are those of ``open_image``.
+    which are those of ``open_image``, as ``max_pixels`` is its.
     """
     width, height = image.size
-    limit = Image.MAX_IMAGE_PIXELS
+    limit = Image.MAX_IMAGE_PIXELS if max_pixels is None else max_pixels
     if limit is not None and width * height > limit:
         raise ValueError(f"refused: {width} x {height} is more than {limit} pixels; scale the picture down first")
     if not width or not height:
