@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import http.client
 import io
+import os
 import re
+import stat
 import struct
 import urllib.request
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -54,23 +57,53 @@ def image_endings() -> set[str]:
     return {ending for ending, kind in Image.registered_extensions().items() if kind in readable_formats()}
 
 
+def open_regular(path: str | Path) -> BinaryIO:
+    """A file's bytes. Raises OSError for what is none: a directory, a FIFO, a device; it is not even touched, and nothing waits for it."""
+
+    def check(status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(f"{path} is a directory, a FIFO or a device; give a file")
+
+    check(os.stat(path))
+    # What the name stands for may have changed since; a FIFO must not make us wait then.
+    never_waits = getattr(os, "O_NONBLOCK", 0)
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | never_waits))  # noqa: SIM115
+    try:
+        check(os.fstat(file.fileno()))
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def smaller_limit(pixels: int | None) -> int | None:
+    """The lower of a limit and ``PIL.Image.MAX_IMAGE_PIXELS``, of which either may be None: no limit."""
+    return min((limit for limit in (pixels, Image.MAX_IMAGE_PIXELS) if limit is not None), default=None)
+
+
 def open_image(image: str | Path | bytes | Image.Image, max_pixels: int | None = None) -> Image.Image:
     """Reads a file, a URL, a file's content or a PIL image as RGB, upright.
 
-    Raises ValueError for a picture with more pixels than ``max_pixels`` (default: ``PIL.Image.MAX_IMAGE_PIXELS``), before it is
-    decoded, and OSError
-    (PIL.UnidentifiedImageError among them) for what is no image, is damaged, cut off or cannot be fetched.
+    Raises ValueError for a picture with more pixels than ``max_pixels`` or ``PIL.Image.MAX_IMAGE_PIXELS`` (before decoding it) and
+    OSError (PIL.UnidentifiedImageError among them) for what is no image, is damaged, cut off or cannot be fetched.
     """
     if isinstance(image, Image.Image):
         return to_rgb(image, max_pixels=max_pixels)
-    source = io.BytesIO(image) if isinstance(image, bytes) else image
-    if not isinstance(source, (str, Path)) and not hasattr(source, "read"):
+    if isinstance(image, bytes):
+        return _open_file(io.BytesIO(image), "the picture", max_pixels)
+    if hasattr(image, "read"):
+        return _open_file(image, "the picture", max_pixels)
+    if not isinstance(image, (str, Path)):
         raise ValueError(f"expected a path, a URL, a file's content or a PIL image, got {type(image).__name__}")
-    if str(source).startswith(("http://", "https://")):
-        source = io.BytesIO(_fetch(str(source)))
-    name = str(image) if isinstance(image, (str, Path)) else "the picture"
+    if str(image).startswith(("http://", "https://")):
+        return _open_file(io.BytesIO(_fetch(str(image))), str(image), max_pixels)
+    with open_regular(image) as file:
+        return _open_file(file, str(image), max_pixels)
+
+
+def _open_file(file: Any, name: str, max_pixels: int | None) -> Image.Image:
     with _decoding(name):
-        opened = Image.open(source, formats=readable_formats())
+        opened = Image.open(file, formats=readable_formats())
     with opened:
         return to_rgb(opened, name, max_pixels)
 
@@ -111,10 +144,10 @@ def to_rgb(image: Image.Image, name: str = "the picture", max_pixels: int | None
     """Any mode of PIL image -> RGB, with its EXIF orientation applied, transparency on white, deep grey scaled to 8 bits.
 
     Grey of more than 8 bits does not say how many it uses; 12 are assumed for values up to 4095, 16 above. ``name`` is for errors,
-    which are those of ``open_image``, as ``max_pixels`` is its.
+    which are those of ``open_image``.
     """
     width, height = image.size
-    limit = Image.MAX_IMAGE_PIXELS if max_pixels is None else max_pixels
+    limit = smaller_limit(max_pixels)
     if limit is not None and width * height > limit:
         raise ValueError(f"refused: {width} x {height} is more than {limit} pixels; scale the picture down first")
     if not width or not height:

@@ -10,7 +10,7 @@ import torch
 
 from .faces import FaceDetector
 from .tracking import FaceTracker
-from .video import read_frames, sample_clip
+from .video import NO_LIMITS, VideoLimits, read_frames, sample_clip
 
 FPS = 4.0  # frames looked at in a second; expressions last from half a second on
 RESOLUTION = 1280  # where faces are looked for in video frames, which are many
@@ -25,6 +25,7 @@ def timeline(
     window: float | None = None,
     clip: str | None = None,
     frames_fps: float | None = None,
+    limits: VideoLimits = NO_LIMITS,
     **options: Any,
 ) -> Iterator[dict[str, Any]]:
     """
@@ -37,6 +38,7 @@ def timeline(
         window: seconds; answers then come from the mean embedding of a person's faces in each window, as the paper reads clips.
         clip: one answer for the whole video from 16 frames, as the paper does: ``uniform`` or ``paper`` (see ``sample_clip``). With
             ``faces``, from the largest face of each.
+        limits: what reading the video may cost; beyond, ValueError is raised after what came before.
         options: for ``pipeline.embed``.
 
     Yields ``{"time", "face", "box", "detection_score", "label", "scores"}``: seconds from the start (of the window), the person's
@@ -48,9 +50,9 @@ def timeline(
         raise ValueError("ask for windows or for one answer for the clip, not both")
     detector = FaceDetector(resolution=RESOLUTION) if faces is True else faces
     if clip is not None:
-        yield from _clip(pipeline, video, asked, detector, clip, frames_fps, options)
+        yield from _clip(pipeline, video, asked, detector, clip, frames_fps, limits, options)
         return
-    frames = ((frame.time, frame.image) for frame in read_frames(video, fps, frames_fps))
+    frames = ((frame.time, frame.image) for frame in read_frames(video, fps, frames_fps, limits))
     tracker, start = FaceTracker(), 0.0
     seen: dict[int, list] = {}
     try:
@@ -85,9 +87,16 @@ def _window(pipeline: Any, start: float, seen: dict[int, list], asked: dict[str,
 
 
 def _clip(
-    pipeline: Any, video: str | Path, asked: dict, detector: Any, short: str, frames_fps: float | None, options: dict
+    pipeline: Any,
+    video: str | Path,
+    asked: dict,
+    detector: Any,
+    short: str,
+    frames_fps: float | None,
+    limits: VideoLimits,
+    options: dict,
 ) -> Iterator[dict[str, Any]]:
-    frames = ((frame.time, frame.image) for frame in sample_clip(video, short, frames_fps))
+    frames = ((frame.time, frame.image) for frame in sample_clip(video, short, frames_fps, limits))
     largest = []
     for _, picture in pipeline.embed(frames, detector, **options):
         if picture.error is not None:

@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 
 from modeling_expclip import LABEL_SETS, PROMPT_SETS
 from modeling_expclip.processing_expclip import open_image
-from modeling_expclip.video import forgiving_options
+from modeling_expclip.video import VideoLimits, open_video
 
 BASIC_LABELS = LABEL_SETS["rafdb"]
 DEFAULT_PROMPTS = "ensemble10"
@@ -33,6 +33,10 @@ MOST_DATA_URL = MOST_IMAGE_BYTES * 4 // 3 + 100
 MOST_PIXELS = 25_000_000  # of a picture; the library's own limit is three times that, for people who know their files
 MOST_VIDEO_BYTES = 60 * 2**20
 MOST_VIDEO_SECONDS = 120
+# Checked while reading, because what a file says of itself may be wrong or missing
+VIDEO_LIMITS = VideoLimits(
+    seconds=MOST_VIDEO_SECONDS, frames=61 * MOST_VIDEO_SECONDS, pixels=9_000_000, work_seconds=120
+)
 KEPT_MINUTES = 10
 SWEPT_SECONDS = 60
 KEPT_SECONDS = 60 * KEPT_MINUTES - SWEPT_SECONDS  # a file may just have missed a sweep
@@ -167,21 +171,18 @@ def _uploaded(name: Any) -> Path | None:
 
 
 def _seconds(path: Path) -> float:
-    """The time of the last packet, because what a file says of its own length may be wrong or missing. Nothing is decoded."""
-    import av
+    """The time of the last packet, a first guess at the length. Nothing is decoded."""
+    from av.error import FFmpegError
 
-    last = 0.0
     try:
-        with av.open(str(path), **forgiving_options(av.__version__)) as container:
-            if not container.streams.video:
-                raise ValueError("video: the file has no picture")
+        with open_video(path, VIDEO_LIMITS.pixels) as container:
             stream = container.streams.video[0]
             times = [packet.pts for packet in container.demux(stream) if packet.pts is not None]
-            if times:
-                last = float((max(times) - min(times)) * stream.time_base)
-    except av.error.FFmpegError:
-        raise ValueError("video: this is not a video that can be read, or its end is missing") from None
-    return last
+            return float((max(times) - min(times)) * stream.time_base) if times else 0.0
+    except (FFmpegError, OSError) as error:
+        raise ValueError("video: this is not a video that can be read, or its end is missing") from error
+    except ValueError as error:
+        raise ValueError(f"video: {str(error).replace(str(path), 'the file')}") from error
 
 
 def _megabytes(size: int) -> str:

@@ -7,6 +7,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from transformers import CLIPModel
 from modeling_expclip import MINI, PROMPT_SETS, ExpCLIPModel, FacialExpressionPipeline
 from modeling_expclip.checkpoint import load_checkpoint
 from modeling_expclip.faces import FaceDetector
+from modeling_expclip.video import VideoLimits
 
 from .places import Places
 
@@ -31,6 +33,7 @@ except ImportError:
 
 
 Box = tuple[int, int, int, int]
+_AT_ONCE = 2  # pictures in memory
 _SECONDS = 30  # how long a visitor waits for a place
 _FEW_PROMPTS = 100  # the seven basic expressions have seventy
 _KEPT_WORDS = 32
@@ -77,10 +80,12 @@ class Recogniser:
         except (ImportError, OSError) as error:
             logging.getLogger(__name__).warning("%s", error)
             self.no_detector = "No face detector is installed here, so the whole picture is read as one face."
+        # OpenCV keeps what it needed for the largest picture, in each thread that ever looked for faces; Gradio has forty.
+        self._finding = ThreadPoolExecutor(_AT_ONCE)
         # torch uses all cores for one call anyway.
         self._lock = threading.Lock()
         self._words: OrderedDict[tuple, Words] = OrderedDict()
-        self._pictures = Places(2, 60, _SECONDS, "many pictures are being read")
+        self._pictures = Places(_AT_ONCE, 60, _SECONDS, "many pictures are being read")
         self._few = Places(1, 60, _SECONDS, "many new labels are being read")
         self._many = Places(1, 4, _SECONDS, "several long lists of new labels are being read")
 
@@ -109,7 +114,7 @@ class Recogniser:
     @on_gpu
     def read(self, picture: Image.Image, words: Words) -> list[FaceReading]:
         """The faces of an upright RGB picture, the largest first; none where none is found. Without a detector, the whole picture as one face."""
-        faces = self._detector(picture) if self._detector else None
+        faces = self._finding.submit(self._detector, picture).result() if self._detector else None
         if faces == []:
             return []
         found = False if faces is None else (lambda _: faces)
@@ -124,12 +129,13 @@ class Recogniser:
         return [FaceReading(*parts) for parts in zip(boxes, scores, clip_scores)]
 
     @on_gpu
-    def timeline(self, video: Path, words: Words) -> Iterator[dict[str, Any]]:
-        """The entries of ``FacialExpressionPipeline.timeline``, as they are found; at the end ValueError for a damaged video."""
+    def timeline(self, video: Path, words: Words, limits: VideoLimits) -> Iterator[dict[str, Any]]:
+        """The entries of ``FacialExpressionPipeline.timeline``, as they are found; at the end ValueError for a video that is damaged or
+        goes beyond the limits."""
         # Without the lock: a video takes long.
         labels, prompts = words.asked
         faces = self._detector is not None
-        yield from words.head.timeline(video, candidate_labels=labels, prompts=prompts, faces=faces)
+        yield from words.head.timeline(video, candidate_labels=labels, prompts=prompts, faces=faces, limits=limits)
 
     def _made(self, model: CLIPModel) -> FacialExpressionPipeline:
         return FacialExpressionPipeline(model=model, **self._parts)

@@ -18,7 +18,7 @@ from modeling_expclip.tables import FIXED_COLUMNS, write
 
 from . import drawing
 from .controls import told, words
-from .inputs import MOST_VIDEO_BYTES, MOST_VIDEO_SECONDS, labels_of, prompts_of, video_of
+from .inputs import MOST_VIDEO_BYTES, MOST_VIDEO_SECONDS, VIDEO_LIMITS, labels_of, prompts_of, video_of
 from .recognition import Recogniser
 
 _NAME = "expressions"
@@ -42,12 +42,12 @@ def video_tab(recogniser: Recogniser) -> None:
             rows: list[Row] = []
             problem = ""
             try:
-                for entry in recogniser.timeline(file, wanted):
+                for entry in recogniser.timeline(file, wanted, VIDEO_LIMITS):
                     rows.append(Row(_NAME, **entry))
                     progress(
                         min(entry["time"] / max(seconds, 0.1), 1.0), desc=f"{entry['time']:.0f} of {seconds:.0f} s"
                     )
-            except ValueError as error:  # damaged: what was read before counts
+            except ValueError as error:  # damaged or beyond a limit: what was read before counts
                 problem = str(error).replace(str(file), "The video")
             if not rows:
                 raise ValueError(f"video: {problem}" if problem else "video: no face was found in it")

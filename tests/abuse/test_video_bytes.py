@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import csv
+import os
 import random
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from PIL import Image
 
 from modeling_expclip.cli import main
-from modeling_expclip.video import read_frames, sample_clip
+from modeling_expclip.video import VideoLimits, open_video, read_frames, sample_clip
+from tests.abuse.costs import peak_megabytes, within
 from tests.abuse.pictures import damaged
+from tests.abuse.servers import serve
 from tests.conftest import picture, write_video
 
-pytest.importorskip("av")
+av = pytest.importorskip("av")
 ENDINGS = (".mp4", ".webm", ".avi")
 
 
@@ -76,3 +81,213 @@ def test_damaged_videos_are_rows_and_the_others_are_classified(videos, checkpoin
     assert all(bool(row["label"]) != bool(row["error"]) for row in rows)
     assert all(row["label"] for row in rows if "whole" in row["path"])
     assert "Traceback" not in capsys.readouterr().err
+
+
+LISTS = {
+    "local.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1,\n{folder}/good.ts\n#EXT-X-ENDLIST\n",
+    "live.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1,\n{folder}/good.ts\n",
+    "remote.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1,\n{address}/good.ts\n#EXT-X-ENDLIST\n",
+    "list.mp4": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1,\n{folder}/good.ts\n#EXT-X-ENDLIST\n",
+    "beside.mp4": "ffconcat version 1.0\nfile good.ts\n",
+    "itself.mp4": "ffconcat version 1.0\nfile itself.mp4\n",
+    "dash.mpd": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><AdaptationSet mimeType="video/mp4">'
+    '<Representation id="1" bandwidth="9"><BaseURL>{address}/good.ts</BaseURL></Representation></AdaptationSet></Period></MPD>',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_playlists_open_nothing(name, tmp_path):
+    good = write_video(tmp_path / "good.ts", [picture(i, (64, 48)) for i in range(3)]).read_bytes()
+    asked = []
+    with serve(
+        lambda request: (asked.append(request.path), request.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n" + good))
+    ) as address:
+        (tmp_path / name).write_text(LISTS[name].format(folder=tmp_path, address=address))
+        for read in (read_frames, sample_clip):
+            with within(10), pytest.raises(ValueError, match=f"{name} is no video that"):
+                list(read(tmp_path / name))
+    assert not asked
+
+
+def test_names_are_no_addresses(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    good = write_video(tmp_path / "12:30.mp4", [picture(i, (64, 48)) for i in range(3)]).read_bytes()
+    assert frames_of("12:30.mp4") == 3 and frames_of(tmp_path / "12:30.mp4") == 3
+    (tmp_path / "a.mp4").write_bytes(good)
+    for name in (
+        "file:a.mp4",
+        "concat:a.mp4|a.mp4",
+        "subfile,,start,0,end,0,,:a.mp4",
+        "async:a.mp4",
+        "rtsp://127.0.0.1/a.mp4",
+    ):
+        with within(10), pytest.raises(OSError, match="No such file"):
+            list(read_frames(name))
+    asked = []
+    with (
+        serve(
+            lambda request: (asked.append(request.path), request.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n" + good))
+        ) as address,
+        pytest.raises(ValueError, match="videos are read from files only; download it first"),
+    ):
+        list(read_frames(f"{address}/a.mp4"))
+    assert not asked
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs here")
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "pipe.mp4")
+    for path in (tmp_path / "pipe.mp4", tmp_path / "link.mp4", "/dev/ptmx", "/dev/zero", "/dev/null"):
+        with within(5), pytest.raises(OSError, match="is a directory, a FIFO or a device; give a file"):
+            list(read_frames(path))
+    with pytest.raises(OSError, match="is a directory"), open_video(tmp_path):
+        pass
+
+
+def test_other_codecs_are_refused(tmp_path):
+    with av.open(str(tmp_path / "film.mov"), "w") as container:
+        stream = container.add_stream("qtrle", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 24, "rgb24"
+        container.mux(stream.encode(av.VideoFrame.from_image(picture(size=(32, 24)))))
+        container.mux(stream.encode())
+    with pytest.raises(ValueError, match="has the codec qtrle, which is not read; save it as H.264"):
+        list(read_frames(tmp_path / "film.mov"))
+
+
+def encode(codec: str, side: int, count: int) -> list:
+    """The packets of ``count`` grey squares."""
+    context = av.CodecContext.create(codec, "w")
+    context.width = context.height = side
+    context.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    context.time_base, context.framerate = Fraction(1, 10), 10
+    context.options = {"libx264": {"preset": "ultrafast"}, "libvpx": {"deadline": "realtime", "cpu-used": "8"}}.get(
+        codec, {}
+    )
+    packets = []
+    for number in range(count):
+        frame = av.VideoFrame.from_image(Image.new("RGB", (side, side), (number * 40 % 256,) * 3))
+        frame.pts = number
+        packets += context.encode(frame)
+    return packets + context.encode(None)
+
+
+def write_growing(path: Path, codec: str, large: int) -> Path:
+    """A video of three small frames and then three large ones, in one stream that says nothing of it."""
+    packets = encode(codec, 64, 3) + encode(codec, large, 3)
+    if codec == "libx264":  # in the bare stream every key frame says its size
+        path.write_bytes(b"".join(map(bytes, packets)))
+        return path
+    with av.open(str(path), "w", format="matroska") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        for number, packet in enumerate(packets):
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, number, number, Fraction(1, 10)
+            container.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libvpx", "mjpeg"])
+def test_frames_that_grow_are_refused(tmp_path, codec):
+    """Little beyond the limit, when a frame is there; far beyond it, before the decoder makes one."""
+    limits = VideoLimits(pixels=100_000)
+    near, far = (write_growing(tmp_path / f"{large}.mp4", codec, large) for large in (400, 4000))
+    for path in (near, far):
+        seen = []
+        with peak_megabytes() as peak, pytest.raises(ValueError, match=r"refused: .*frames of .*more than 100000"):
+            seen.extend(frame.image.size for frame in read_frames(path, limits=limits))
+        assert set(seen) <= {(64, 64)}
+        assert peak.megabytes < 60, "a frame of 4000 x 4000 takes 24, in RGB 48 more, and decoders make several"
+    assert len(list(read_frames(near))) == 6
+    with pytest.raises(ValueError, match="refused"):
+        sample_clip(near, limits=limits)
+
+
+def test_large_frames_that_are_cropped_are_refused(tmp_path):
+    """What is shown of a frame may be small, while the decoder makes all of it."""
+    (tmp_path / "whole.h264").write_bytes(b"".join(map(bytes, encode("libx264", 4096, 2))))
+    with av.open(str(tmp_path / "whole.h264")) as container:
+        stream = container.streams.video[0]
+        crop = av.bitstream.BitStreamFilterContext("h264_metadata=crop_right=4032:crop_bottom=4032", in_stream=stream)
+        packets = [
+            bytes(out) for packet in container.demux(stream) for out in crop.filter(packet if packet.size else None)
+        ]
+    (tmp_path / "film.mp4").write_bytes(b"".join(packets))
+    assert [frame.image.size for frame in read_frames(tmp_path / "film.mp4")] == [(64, 64)] * 2
+    with pytest.raises(ValueError, match="refused: frames of 16777216 pixels are more than 100000"):
+        list(read_frames(tmp_path / "film.mp4", limits=VideoLimits(pixels=100_000)))
+
+
+def test_the_limit_of_pillow_holds_for_videos(tmp_path, monkeypatch):
+    path = write_growing(tmp_path / "film.mp4", "mjpeg", 400)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
+    with pytest.raises(ValueError, match="refused: frames of 160000 pixels are more than 100000"):
+        list(read_frames(path))
+
+
+def write_still(path: Path) -> Path:
+    """40 frames of which each has the time of the first."""
+    with av.open(str(path), "w", format="matroska") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuvj420p"
+        for packet in encode("mjpeg", 64, 40):
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, 0, 0, Fraction(1, 10)
+            container.mux(packet)
+    return path
+
+
+def test_seconds_are_counted_without_times(tmp_path):
+    """A bare stream has no times, another's do not grow."""
+    (tmp_path / "bare.mp4").write_bytes(
+        b"".join(map(bytes, encode("libx264", 64, 80)))
+    )  # of 25 frames a second, FFmpeg guesses
+    for path, most in ((tmp_path / "bare.mp4", 51), (write_still(tmp_path / "still.mkv"), 22)):
+        seen = []
+        with pytest.raises(ValueError, match=f"refused: .*{path.name} is longer than 2 seconds; cut it first"):
+            seen.extend(read_frames(path, limits=VideoLimits(seconds=2)))
+        assert most - 2 <= len(seen) <= most
+
+
+def test_limits_while_reading(videos, tmp_path):
+    path = tmp_path / "film.mp4"
+    path.write_bytes(videos[".mp4"])  # 12 frames, 10 a second, of 32 x 24
+    whole = VideoLimits(seconds=1.2, frames=12, pixels=32 * 24, work_seconds=600)
+    assert len(list(read_frames(path, limits=whole))) == 12 and len(sample_clip(path, limits=whole)) == 16
+    for limits, message, read in (
+        (VideoLimits(frames=11), "has more than 11 frames; cut it first", 11),
+        (VideoLimits(seconds=0.55), "is longer than 0.55 seconds; cut it first", 6),
+        (VideoLimits(pixels=32 * 24 - 1), "frames of 768 pixels are more than 767", 0),
+        (VideoLimits(work_seconds=0), "took more than 0 seconds to read", 0),
+    ):
+        seen = []
+        with pytest.raises(ValueError, match=f"refused: .*{message}"):
+            seen.extend(read_frames(path, limits=limits))
+        assert len(seen) == read
+        with pytest.raises(ValueError, match=f"refused: .*{message}"):
+            sample_clip(path, limits=limits)
+
+
+def test_limits_of_folders_of_frames(tmp_path):
+    for number in range(6):
+        picture(number, (40, 30)).save(tmp_path / f"{number}.png")
+    for limits, message, read in (
+        (VideoLimits(frames=4), "has more than 4 frames", 4),
+        (VideoLimits(seconds=0.25), "is longer than 0.25 seconds", 3),
+        (VideoLimits(pixels=1199), "refused: 40 x 30 is more than 1199 pixels", 0),
+    ):
+        seen = []
+        with pytest.raises(ValueError, match=message):
+            seen.extend(read_frames(tmp_path, frames_fps=10, limits=limits))
+        assert len(seen) == read
+
+
+@pytest.mark.parametrize("options", [{}, {"window": 0.3}, {"clip": "uniform"}])
+def test_limits_reach_the_timeline(videos, recognise, tmp_path, options):
+    path = tmp_path / "film.mp4"
+    path.write_bytes(videos[".mp4"])
+    seen = []
+    with pytest.raises(ValueError, match="has more than 11 frames"):
+        seen.extend(recognise.timeline(path, limits=VideoLimits(frames=11), **options))
+    assert bool(seen) == ("clip" not in options)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from modeling_expclip.tracking import FaceTracker
-from modeling_expclip.video import is_video, read_frames, sample_clip
+from modeling_expclip.video import clip_indices, is_video, read_frames, sample_clip
 from tests.conftest import picture, write_video
 
 av = pytest.importorskip("av")
@@ -70,6 +70,17 @@ def test_the_papers_sixteen_frames(video, tmp_path):
     assert numbers(sample_clip(video, short="paper")) == numbers(sample_clip(video))
     with pytest.raises(ValueError, match="must be 'uniform' or 'paper', got 'first'"):
         sample_clip(video, short="first")
+
+
+def test_one_rule_for_which_frames_a_clip_is():
+    for count in range(1, 400):
+        middles = [int((i + 0.5) * count / 16) for i in range(16)]
+        assert clip_indices(count) == middles
+        assert clip_indices(count, "paper") == ([0] * 16 if count <= 16 else middles)
+    with pytest.raises(ValueError, match="must be 'uniform' or 'paper', got 'all'"):
+        clip_indices(30, "all")
+    with pytest.raises(ValueError, match="at least one frame, got 0"):
+        clip_indices(0)
 
 
 def test_rotated_videos_are_held_upright(tmp_path):
