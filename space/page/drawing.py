@@ -67,7 +67,8 @@ def draw_reading(
         for i, face in enumerate(shown)
     )
     chips = f'<fieldset class="xc-chips"><legend class="xc-unseen">Faces</legend>{chips}</fieldset>' if shown else ""
-    notes = [note for note in (no_detector, no_head) if note and shown]
+    whole = bool(shown) and shown[0].box is None
+    notes = [note for note in (no_detector if whole else "", no_head if shown else "") if note]
     return (
         f'<section class="xc-reading" data-photo="{mark}" aria-label="Reading">{frame}'
         f'<p class="xc-caption" role="status">{escape(f"{caption} {_counted(faces)}".strip())}</p>{chips}{panels}'
