@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from .controls import told
+from .controls import READING, told
 from .inputs import DEFAULT_PROMPTS, labels_of, picture_of, prompts_of
 from .recognition import Recogniser
 
@@ -18,16 +18,19 @@ def classify_endpoint(recogniser: Recogniser) -> None:
         """Find the faces in a picture and say how well each apparent facial expression fits labels of your own.
 
         It rates what an expression looks like, not what a person feels. Returns a list with one entry for each face, the largest
-        first: {"box": [x0, y0, x1, y1] in pixels, or null where no face was found and the whole picture was read, "label": the most
-        probable label, "scores": {label: probability}}.
+        first, and an empty list where no face is found: {"box": [x0, y0, x1, y1] in pixels, "label": the most probable label,
+        "scores": {label: probability}}. A server without a face detector reads the whole picture as one face; its box is null.
 
         Args:
-            image: The picture, upright or with its orientation noted; JPEG, PNG, WebP and other common formats.
+            image: The picture as a data URL, or uploaded to this server before; other addresses are not fetched. Upright or with its
+                orientation noted; JPEG, PNG, WebP and other common formats.
             labels: At most 100 words or phrases, separated by commas or line breaks. Empty for the seven basic expressions.
             prompts: A prompt set: class_name, expression, photo, ensemble5 or ensemble10. Empty for ensemble10.
         """
         with told():
-            faces = recogniser.read(picture_of(image), labels_of(labels), prompts_of(prompts))
+            wanted = recogniser.words(labels_of(labels), prompts_of(prompts))
+            with recogniser.place():
+                faces = recogniser.read(picture_of(image), wanted)
         return [
             {"box": list(face.box) if face.box else None, "label": face.label, "scores": face.scores} for face in faces
         ]
@@ -38,4 +41,4 @@ def classify_endpoint(recogniser: Recogniser) -> None:
         labels = gr.Textbox("", label="labels")
         prompts = gr.Textbox(DEFAULT_PROMPTS, label="prompts")
         answer = gr.JSON(label="faces")
-        gr.Button().click(classify, [image, labels, prompts], answer, api_name="classify", preprocess=False)
+        gr.Button().click(classify, [image, labels, prompts], answer, api_name="classify", **READING)

@@ -6,8 +6,9 @@ import gradio as gr
 
 from .about import about_tab
 from .api import classify_endpoint
+from .forgetful import ForgetfulBlocks
 from .inputs import KEPT_SECONDS, SWEPT_SECONDS
-from .live import live_tab
+from .live import LIVE_SECONDS, live_tab
 from .photo import photo_tab
 from .recognition import Recogniser
 from .video import video_tab
@@ -21,12 +22,15 @@ _FOOTER = """
 """
 
 
-def build_page(recogniser: Recogniser) -> gr.Blocks:
+def build_page(recogniser: Recogniser) -> ForgetfulBlocks:
     """The whole app, ready for ``launch``."""
-    with gr.Blocks(
+    with ForgetfulBlocks(
         title="Exp-CLIP: apparent facial expressions in your own words",
         analytics_enabled=False,
         delete_cache=(SWEPT_SECONDS, KEPT_SECONDS),
+        kept=KEPT_SECONDS,
+        swept=SWEPT_SECONDS,
+        streamed=2 * LIVE_SECONDS,
     ) as page:
         gr.HTML(_HEADER, js_on_load=None)
         with gr.Tabs():
@@ -37,9 +41,9 @@ def build_page(recogniser: Recogniser) -> gr.Blocks:
         classify_endpoint(recogniser)
 
         def forget(request: gr.Request) -> None:
-            # Gradio remembers a visit's last values, pictures among them, until thousands of others came.
-            page.state_holder.session_data.pop(request.session_hash, None)
+            page.forget(request.session_hash)
 
         page.unload(forget)
-    page.queue(default_concurrency_limit=4, max_size=256)
+    # Requests that wait for a place, or for their labels, must not keep others out; what they cost is limited by the places.
+    page.queue(default_concurrency_limit=4, max_size=256, api_open=False)
     return page

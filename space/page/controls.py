@@ -11,7 +11,11 @@ from gradio.events import Dependency
 
 from modeling_expclip import LABEL_SETS, PROMPT_SETS
 
-from .inputs import BASIC_LABELS, DEFAULT_PROMPTS, LONGEST_LABEL, MOST_LABELS
+from .inputs import BASIC_LABELS, DEFAULT_PROMPTS, LONGEST_LABEL, MOST_LABELS, label_set_of
+
+# One line for all that reads single pictures. More leave it than are read at once (see Recogniser.place), so that those who bring
+# new labels, which are encoded first, do not keep out the others.
+READING = {"concurrency_id": "pictures", "concurrency_limit": 16}
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ def words(key: str) -> Words:
     hidden = {"show_progress": "hidden", "api_visibility": "private"}
     # In the browser: the list forgets its choice once the labels are the visitor's own.
     labels.input(None, None, label_set, js="() => null", **hidden)
-    filled = label_set.select(lambda name: ", ".join(LABEL_SETS.get(name, ())), label_set, labels, **hidden)
+    filled = label_set.select(lambda name: ", ".join(label_set_of(name)), label_set, labels, **hidden)
     return Words(labels, prompts, filled)
 
 
@@ -65,4 +69,4 @@ def told() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise gr.Error(str(error), print_exception=False) from None
+        raise gr.Error(str(error), print_exception=False) from error

@@ -49,7 +49,7 @@ def draw_reading(
     """The picture, a choice of its faces and a panel of bars for each.
 
     Args:
-        faces: at least one, as the Recogniser gives them.
+        faces: as the Recogniser gives them; where there is none, that is said instead.
         no_detector, no_head: the Recogniser's sentences about what is missing.
         caption: said before the number of faces.
     """
@@ -66,11 +66,12 @@ def draw_reading(
         f"{_headline(face, i, len(faces))}{draw_bars(face.scores, face.clip_scores, ordered=True)}</div>"
         for i, face in enumerate(shown)
     )
-    notes = [note for note in (_found(faces, no_detector), no_head) if note]
+    chips = f'<fieldset class="xc-chips"><legend class="xc-unseen">Faces</legend>{chips}</fieldset>' if shown else ""
+    whole = bool(shown) and shown[0].box is None
+    notes = [note for note in (no_detector if whole else "", no_head if shown else "") if note]
     return (
         f'<section class="xc-reading" data-photo="{mark}" aria-label="Reading">{frame}'
-        f'<p class="xc-caption" role="status">{escape(f"{caption} {_counted(faces)}".strip())}</p>'
-        f'<fieldset class="xc-chips"><legend class="xc-unseen">Faces</legend>{chips}</fieldset>{panels}'
+        f'<p class="xc-caption" role="status">{escape(f"{caption} {_counted(faces)}".strip())}</p>{chips}{panels}'
         + "".join(f'<p class="xc-note">{escape(note)}</p>' for note in notes)
         + "</section>"
     )
@@ -144,15 +145,11 @@ def _headline(face: FaceReading, number: int, count: int) -> str:
 
 
 def _counted(faces: Sequence[FaceReading]) -> str:
+    if not faces:
+        return "No face was found, so nothing was compared."
     if faces[0].box is None:
         return "Read as one face."
     if len(faces) == 1:
         return "One face found."
     hidden = f"; the {MOST_FACES} largest are shown" if len(faces) > MOST_FACES else ""
     return f"{len(faces)} faces found{hidden}. Choose one, here or in the picture."
-
-
-def _found(faces: Sequence[FaceReading], no_detector: str) -> str:
-    if faces[0].box is not None:
-        return ""
-    return no_detector or "No face was found, so the whole picture was read as one face."

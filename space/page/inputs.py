@@ -1,41 +1,57 @@
 """What visitors send becomes labels, a prompt set, a picture or a video to read; anything else becomes a ValueError whose message begins
-with the field's name."""
+with the field's name.
+
+Gradio passes on what came as it came. This is the one place where it becomes bytes: a data URL's own, or those of a regular file in this
+run's upload folder. Nothing else is opened, and no address is fetched.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import os
 import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from PIL import Image, UnidentifiedImageError
 
 from modeling_expclip import LABEL_SETS, PROMPT_SETS
 from modeling_expclip.processing_expclip import open_image
-from modeling_expclip.video import forgiving_options
+from modeling_expclip.video import VideoLimits, open_video
 
 BASIC_LABELS = LABEL_SETS["rafdb"]
 DEFAULT_PROMPTS = "ensemble10"
 MOST_LABELS = 100
 LONGEST_LABEL = 200
 MOST_IMAGE_BYTES = 20 * 2**20
+MOST_DATA_URL = MOST_IMAGE_BYTES * 4 // 3 + 100
+MOST_PIXELS = 25_000_000  # of a picture; the library's own limit is three times that, for people who know their files
 MOST_VIDEO_BYTES = 60 * 2**20
 MOST_VIDEO_SECONDS = 120
+# Checked while reading, because what a file says of itself may be wrong or missing
+VIDEO_LIMITS = VideoLimits(
+    seconds=MOST_VIDEO_SECONDS, frames=61 * MOST_VIDEO_SECONDS, pixels=9_000_000, work_seconds=120
+)
 KEPT_MINUTES = 10
 SWEPT_SECONDS = 60
 KEPT_SECONDS = 60 * KEPT_MINUTES - SWEPT_SECONDS  # a file may just have missed a sweep
+_SERVED = "/gradio_api/file="  # what an upload is called by agents, behind this server's address
 
 
-def labels_of(typed: str | None) -> tuple[str, ...]:
+def labels_of(typed: Any) -> tuple[str, ...]:
     """Labels separated by commas or lines; the seven basic expressions where nothing was typed."""
     if not isinstance(typed, str | None):
         raise ValueError("labels: one text is expected, with commas or line breaks between the labels")
     typed = typed or ""
     try:
         typed.encode()
-    except UnicodeEncodeError:
-        raise ValueError("labels: the text holds characters that are not valid Unicode") from None
+    except UnicodeEncodeError as error:
+        raise ValueError("labels: the text holds characters that are not valid Unicode") from error
     labels = tuple(label for part in re.split(r"[,\r\n]", typed) if (label := part.strip()))
     if len(labels) > MOST_LABELS:
         raise ValueError(f"labels: {len(labels)} are too many; at most {MOST_LABELS} are compared at once")
@@ -52,7 +68,7 @@ def labels_of(typed: str | None) -> tuple[str, ...]:
     return labels or BASIC_LABELS
 
 
-def prompts_of(name: str | None) -> str:
+def prompts_of(name: Any) -> str:
     """The name of a prompt set; the default one for an empty name."""
     if not name:
         return DEFAULT_PROMPTS
@@ -61,78 +77,112 @@ def prompts_of(name: str | None) -> str:
     return name
 
 
-def picture_of(sent: dict[str, Any] | None) -> Image.Image:
-    """What Gradio passes on of an uploaded, pasted or photographed picture (a file's path, or a data URL from the camera), upright and RGB."""
-    sent = sent or {}
-    path, url = sent.get("path"), sent.get("url") or ""
-    if url.startswith("data:"):
-        content: str | bytes = _decoded(url)
-        size = len(content)
-    elif path:
-        content, size = path, _size("image", path)
+def label_set_of(name: Any) -> tuple[str, ...]:
+    """The labels of a benchmark; none where none was chosen."""
+    return LABEL_SETS.get(name, ()) if isinstance(name, str) else ()
+
+
+def picture_of(sent: Any) -> Image.Image:
+    """An uploaded, pasted or photographed picture (a file's path, or a data URL from the camera), upright and RGB."""
+    sent = _file("image", sent, "choose, paste or take a picture first")
+    url = sent.get("url")
+    if isinstance(url, str) and url.startswith("data:"):
+        content = _decoded(url)
     else:
-        raise ValueError("image: there is none yet; choose, paste or take a picture first")
-    if size > MOST_IMAGE_BYTES:
-        raise ValueError(f"image: {_megabytes(size)} are too many; at most {_megabytes(MOST_IMAGE_BYTES)} are read")
+        with _opened("image", sent.get("path"), MOST_IMAGE_BYTES) as (_, file):
+            content = file.read(MOST_IMAGE_BYTES)
     try:
-        return open_image(content)
-    except UnidentifiedImageError:
-        raise ValueError("image: this is not a picture of a known format (JPEG, PNG, WebP, AVIF, GIF ...)") from None
+        return open_image(content, MOST_PIXELS)
+    except UnidentifiedImageError as error:
+        raise ValueError("image: this is not a picture of a known format (JPEG, PNG, WebP, AVIF, GIF ...)") from error
     except ValueError as error:  # open_image's own refusals: too many pixels, pixels without a range
-        raise ValueError(f"image: {error}") from None
-    except OSError:
-        raise ValueError("image: the file is damaged or cut off") from None
+        raise ValueError(f"image: {error}") from error
+    except OSError as error:
+        raise ValueError("image: the file is damaged or cut off") from error
 
 
-def video_of(sent: dict[str, Any] | None) -> tuple[Path, float]:
+def video_of(sent: Any) -> tuple[Path, float]:
     """The file of an uploaded video, and its length in seconds."""
-    path = Path((sent or {}).get("path") or "")
-    if not path.name:
-        raise ValueError("video: there is none yet; choose a file first")
-    size = _size("video", path)
-    if size > MOST_VIDEO_BYTES:
-        raise ValueError(f"video: {_megabytes(size)} are too many; at most {_megabytes(MOST_VIDEO_BYTES)} are read")
+    sent = _file("video", sent, "choose a file first")
+    with _opened("video", sent.get("path"), MOST_VIDEO_BYTES) as (path, _):
+        pass
     seconds = _seconds(path)
     if seconds > MOST_VIDEO_SECONDS:
         raise ValueError(f"video: {seconds:.0f} seconds are too long; at most {MOST_VIDEO_SECONDS} are read")
     return path, seconds
 
 
+def _file(field: str, sent: Any, hint: str) -> dict[str, Any]:
+    if not isinstance(sent, dict | None):
+        raise ValueError(f"{field}: one file is expected, as the upload answered it")
+    if not sent or not (sent.get("path") or str(sent.get("url")).startswith("data:")):
+        raise ValueError(f"{field}: there is none yet; {hint}")
+    return sent
+
+
 def _decoded(url: str) -> bytes:
-    _, _, content = url.partition(",")
-    if len(content) > MOST_IMAGE_BYTES * 4 // 3 + 4:
+    if len(url) > MOST_DATA_URL:
         raise ValueError(f"image: more than {_megabytes(MOST_IMAGE_BYTES)} are not read")
     try:
-        return base64.b64decode(content, validate=True)
-    except (binascii.Error, ValueError):
-        raise ValueError("image: the data URL is damaged") from None
+        return base64.b64decode(url.partition(",")[2], validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError("image: the data URL is damaged") from error
 
 
-def _size(field: str, path: str | Path) -> int:
+@contextmanager
+def _opened(field: str, name: Any, most: int) -> Iterator[tuple[Path, Any]]:
+    """An upload and its opened file. Opened first and looked at then, so that nothing can change in between."""
+    # One sentence for whatever it is not: what else exists on this machine is nobody's business.
+    gone = ValueError(
+        f"{field}: there is no such upload here, and other addresses are not fetched; "
+        f"uploads are deleted after {KEPT_MINUTES} minutes, please choose the file again"
+    )
+    path = _uploaded(name)
+    if path is None:
+        raise gone
     try:
-        return Path(path).stat().st_size
-    except FileNotFoundError:
-        raise ValueError(
-            f"{field}: the file was deleted after {KEPT_MINUTES} minutes; please choose it again"
-        ) from None
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError as error:
+        raise gone from error
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise gone
+        if found.st_size > most:
+            raise ValueError(f"{field}: {_megabytes(found.st_size)} are too many; at most {_megabytes(most)} are read")
+        yield path, file
+
+
+def _uploaded(name: Any) -> Path | None:
+    """The path that ``name`` means, if that lies in this run's upload folder; what lies elsewhere is not even looked at."""
+    folder = os.environ.get("GRADIO_TEMP_DIR")
+    if not folder or not isinstance(name, str):
+        return None
+    if name.startswith(("http://", "https://")):
+        name = unquote(name.partition(_SERVED)[2])
+    path, folders = Path(os.path.abspath(name)), {Path(os.path.abspath(folder)), Path(folder).resolve()}
+    if folders.isdisjoint(path.parents):
+        return None
+    try:
+        path = path.resolve(strict=True)
+    except (OSError, ValueError, RuntimeError):  # missing, with a null character, or a loop of links
+        return None
+    return None if folders.isdisjoint(path.parents) else path
 
 
 def _seconds(path: Path) -> float:
-    """The time of the last packet, because what a file says of its own length may be wrong or missing. Nothing is decoded."""
-    import av
+    """The time of the last packet, a first guess at the length. Nothing is decoded."""
+    from av.error import FFmpegError
 
-    last = 0.0
     try:
-        with av.open(str(path), **forgiving_options(av.__version__)) as container:
-            if not container.streams.video:
-                raise ValueError("video: the file has no picture")
+        with open_video(path, VIDEO_LIMITS.pixels) as container:
             stream = container.streams.video[0]
             times = [packet.pts for packet in container.demux(stream) if packet.pts is not None]
-            if times:
-                last = float((max(times) - min(times)) * stream.time_base)
-    except av.error.FFmpegError:
-        raise ValueError("video: this is not a video that can be read, or its end is missing") from None
-    return last
+            return float((max(times) - min(times)) * stream.time_base) if times else 0.0
+    except (FFmpegError, OSError) as error:
+        raise ValueError("video: this is not a video that can be read, or its end is missing") from error
+    except ValueError as error:
+        raise ValueError(f"video: {str(error).replace(str(path), 'the file')}") from error
 
 
 def _megabytes(size: int) -> str:

@@ -68,15 +68,20 @@ def live_tab(recogniser: Recogniser) -> None:
             return drawing.empty(_OVER), replace(before, time=now), False
         try:
             asked = labels_of(labels), prompts_of(prompts)
-            picture = picture_of(sent)
+            wanted = recogniser.words(*asked)
+            with recogniser.place():
+                picture = picture_of(sent)
+                faces = recogniser.read(picture, wanted)
+                if not faces:
+                    return _unseen(picture), replace(before, time=now), gr.skip()
+                after = smooth(before, faces[0], asked, now)
+                shown = FaceReading(faces[0].box, after.scores, after.clip_scores)
+                return _drawn(recogniser, picture, shown, len(faces)), after, gr.skip()
         except ValueError as error:  # in the frame: a message for each camera frame would cover the page
             return drawing.empty(str(error)), replace(before, time=now), gr.skip()
-        faces = recogniser.read(picture, *asked)
-        after = smooth(before, faces[0], asked, now)
-        shown = FaceReading(faces[0].box, after.scores, after.clip_scores)
-        return _drawn(recogniser, picture, shown, len(faces)), after, gr.skip()
 
-    def agree(agreed: bool, seen: Smoothed | None):
+    def agree(agreed: Any, seen: Smoothed | None):
+        agreed = agreed is True
         return gr.Image(visible=agreed), gr.HTML(visible=not agreed), None if agreed else seen
 
     waiting = drawing.empty("The bars appear here once the camera runs.")
@@ -113,7 +118,6 @@ def live_tab(recogniser: Recogniser) -> None:
         watch,
         [camera, chosen.labels, chosen.prompts, seen],
         [bars, seen, consent],
-        preprocess=False,
         stream_every=_EVERY,
         time_limit=LIVE_SECONDS,
         concurrency_limit=VISITORS,
@@ -125,11 +129,12 @@ def live_tab(recogniser: Recogniser) -> None:
 
 
 def _drawn(recogniser: Recogniser, picture: Any, face: FaceReading, count: int) -> str:
-    note = recogniser.no_detector
-    if not note:
-        note = "No face in view: the whole picture is read." if face.box is None else ""
-    if count > 1:
-        note = f"{count} faces in view: the largest is read."
+    note = f"{count} faces in view: the largest is read." if count > 1 else recogniser.no_detector
     frame = drawing.draw_photo(picture.size, drawing.data_url(picture, _PREVIEW), [face])
     bars = drawing.draw_bars(face.scores, face.clip_scores, ordered=False)
     return f'<section class="xc-reading">{frame}{bars}<p class="xc-note">{note}</p></section>'
+
+
+def _unseen(picture: Any) -> str:
+    frame = drawing.draw_photo(picture.size, drawing.data_url(picture, _PREVIEW), [])
+    return f'<section class="xc-reading">{frame}<p class="xc-note">No face in view.</p></section>'

@@ -11,7 +11,7 @@ import gradio as gr
 from modeling_expclip.processing_expclip import open_image
 
 from . import drawing
-from .controls import told, words
+from .controls import READING, told, words
 from .inputs import labels_of, picture_of, prompts_of
 from .recognition import Recogniser
 
@@ -33,14 +33,20 @@ def photo_tab(recogniser: Recogniser) -> None:
 
     def read(sent: dict[str, Any] | None, labels: str | None, prompts: str | None) -> str:
         with told():
-            picture = picture_of(sent) if sent else example
-            faces = recogniser.read(picture, labels_of(labels), prompts_of(prompts))
-        # Before anything was chosen, visitors try their labels on an example.
-        caption = "" if sent else _EXAMPLE
-        return drawing.draw_reading(picture, faces, recogniser.no_detector, recogniser.no_head, caption)
+            wanted = recogniser.words(labels_of(labels), prompts_of(prompts))
+            with recogniser.place():
+                picture = picture_of(sent) if sent else example
+                faces = recogniser.read(picture, wanted)
+                # Before anything was chosen, visitors try their labels on an example.
+                caption = "" if sent else _EXAMPLE
+                return drawing.draw_reading(picture, faces, recogniser.no_detector, recogniser.no_head, caption)
 
     def use_example(chosen: gr.EventData) -> str:
-        return str(EXAMPLES[chosen.number])
+        number = chosen._data.get("number") if isinstance(chosen._data, dict) else None
+        with told():
+            if not isinstance(number, int) or number not in range(len(EXAMPLES)):
+                raise ValueError(f"example: choose a number from 0 to {len(EXAMPLES) - 1}")
+        return str(EXAMPLES[number])
 
     with gr.Row(elem_classes="xc-areas"):
         with gr.Column():
@@ -69,10 +75,10 @@ def photo_tab(recogniser: Recogniser) -> None:
         "fn": read,
         "inputs": [picture, chosen.labels, chosen.prompts],
         "outputs": reading,
-        "preprocess": False,  # the file as it came: inputs.py reads it, with messages people understand
         "show_progress": "minimal",
         "trigger_mode": "always_last",
         "api_visibility": "private",
+        **READING,
     }
     gr.on([picture.change, button.click, chosen.labels.submit, chosen.prompts.input], **asked)
     chosen.filled.then(**asked)

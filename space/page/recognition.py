@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +17,12 @@ import torch
 from PIL import Image
 from transformers import CLIPModel
 
-from modeling_expclip import MINI, ExpCLIPModel, FacialExpressionPipeline
+from modeling_expclip import MINI, PROMPT_SETS, ExpCLIPModel, FacialExpressionPipeline
 from modeling_expclip.checkpoint import load_checkpoint
 from modeling_expclip.faces import FaceDetector
+from modeling_expclip.video import VideoLimits
+
+from .places import Places
 
 try:
     from spaces import GPU as on_gpu  # ZeroGPU: a GPU for the length of a call
@@ -27,6 +33,10 @@ except ImportError:
 
 
 Box = tuple[int, int, int, int]
+_AT_ONCE = 2  # pictures in memory
+_SECONDS = 30  # how long a visitor waits for a place
+_FEW_PROMPTS = 100  # the seven basic expressions have seventy
+_KEPT_WORDS = 32
 
 
 @dataclass(frozen=True)
@@ -53,50 +63,106 @@ class Recogniser:
         source = source or os.environ.get("EXPCLIP_MODEL") or MINI
         self.name = Path(source).name if Path(source).is_dir() else source
         model, processor = load_checkpoint(source)
+        self._model = model
         self._parts = {"tokenizer": processor.tokenizer, "image_processor": processor.image_processor}
-        self._pipeline = FacialExpressionPipeline(model=model, **self._parts)
         self._head, self._clip, self.no_head = None, None, ""
         if isinstance(model, ExpCLIPModel):
             self._head = model.projection_head
-            self._clip = FacialExpressionPipeline(model=without_head(model), **self._parts)
+            self._clip = without_head(model)
         else:
             self.no_head = (
                 f"{self.name} is a plain CLIP: there is no projection head to leave out, so nothing to compare."
             )
+        self._pipeline = self._made(model if self._clip is None else self._clip)
         self._detector, self.no_detector = None, ""
         try:
             self._detector = FaceDetector()
         except (ImportError, OSError) as error:
             logging.getLogger(__name__).warning("%s", error)
             self.no_detector = "No face detector is installed here, so the whole picture is read as one face."
-        # The pipelines keep a table of prompts, and torch uses all cores for one call anyway.
+        # OpenCV keeps what it needed for the largest picture, in each thread that ever looked for faces; Gradio has forty.
+        self._finding = ThreadPoolExecutor(_AT_ONCE)
+        # torch uses all cores for one call anyway.
         self._lock = threading.Lock()
+        self._words: OrderedDict[tuple, Words] = OrderedDict()
+        self._pictures = Places(_AT_ONCE, 60, _SECONDS, "many pictures are being read")
+        self._few = Places(1, 60, _SECONDS, "many new labels are being read")
+        self._many = Places(1, 4, _SECONDS, "several long lists of new labels are being read")
+
+    def place(self) -> AbstractContextManager[None]:
+        """Held while a picture is in memory, whoever sent it and however: decoded, read and drawn. ValueError where all are taken."""
+        return self._pictures.one()
+
+    def words(self, labels: Sequence[str], prompts: str) -> Words:
+        """What ``read`` compares faces with. New labels are encoded here, before the picture gets a place and beside those that have one.
+
+        Long lists wait for each other, and short ones do not wait for them.
+        """
+        key = tuple(labels), prompts
+        if known := self._words.get(key):
+            return known
+        many = len(labels) * len(PROMPT_SETS[prompts]) > _FEW_PROMPTS
+        with (self._many if many else self._few).one():
+            if known := self._words.get(key):  # somebody before us in the line brought them
+                return known
+            words = Words(self._made(self._model), self._clip and self._made(self._clip), *key)
+            self._words[key] = words
+            if len(self._words) > _KEPT_WORDS:
+                self._words.popitem(last=False)
+        return words
 
     @on_gpu
-    def read(self, picture: Image.Image, labels: Sequence[str], prompts: str) -> list[FaceReading]:
-        """The faces of an upright RGB picture, the largest first; where none is found, the whole picture as one face."""
-        faces = self._detector(picture) if self._detector else []
-        found = (lambda _: faces) if faces else False
+    def read(self, picture: Image.Image, words: Words) -> list[FaceReading]:
+        """The faces of an upright RGB picture, the largest first; none where none is found. Without a detector, the whole picture as one face."""
+        faces = self._finding.submit(self._detector, picture).result() if self._detector else None
+        if faces == []:
+            return []
+        found = False if faces is None else (lambda _: faces)
         with self._lock, torch.inference_mode():
             # The head comes last, so one pass of the image tower serves both.
-            [(_, embedded)] = (self._clip or self._pipeline).embed([(None, picture)], found)
+            [(_, embedded)] = self._pipeline.embed([(None, picture)], found)
             if embedded.error is not None:
                 raise embedded.error
             embeds = embedded.embeds if self._head is None else self._head(embedded.embeds.to(self._head.weight)).cpu()
-            scores = self._pipeline.scores(embeds, tuple(labels), prompts)
-            clip_scores = [None] * len(scores)
-            if self._clip is not None:
-                clip_scores = self._clip.scores(embedded.embeds, tuple(labels), prompts)
-        boxes = [face.box for face in faces] or [None]
+        scores, clip_scores = words.scores(embeds, embedded.embeds)
+        boxes = [None] if faces is None else [face.box for face in faces]
         return [FaceReading(*parts) for parts in zip(boxes, scores, clip_scores)]
 
     @on_gpu
-    def timeline(self, video: Path, labels: Sequence[str], prompts: str) -> Iterator[dict[str, Any]]:
-        """The entries of ``FacialExpressionPipeline.timeline``, as they are found; at the end ValueError for a damaged video."""
-        # A pipeline of its own: a video takes long, and must not hold the lock.
-        pipeline = FacialExpressionPipeline(model=self._pipeline.model, **self._parts)
+    def timeline(self, video: Path, words: Words, limits: VideoLimits) -> Iterator[dict[str, Any]]:
+        """The entries of ``FacialExpressionPipeline.timeline``, as they are found; at the end ValueError for a video that is damaged or
+        goes beyond the limits."""
+        # Without the lock: a video takes long.
+        labels, prompts = words.asked
         faces = self._detector is not None
-        yield from pipeline.timeline(video, candidate_labels=labels, prompts=prompts, faces=faces)
+        yield from words.head.timeline(video, candidate_labels=labels, prompts=prompts, faces=faces, limits=limits)
+
+    def _made(self, model: CLIPModel) -> FacialExpressionPipeline:
+        return FacialExpressionPipeline(model=model, **self._parts)
+
+
+class Words:
+    """Labels and prompts, encoded with the head and without it. Its pipelines keep these alone, so that asking them changes nothing."""
+
+    def __init__(
+        self,
+        head: FacialExpressionPipeline,
+        clip: FacialExpressionPipeline | None,
+        labels: tuple[str, ...],
+        prompts: str,
+    ) -> None:
+        self.head, self._clip, self.asked = head, clip, (labels, prompts)
+        for pipeline in filter(None, (head, clip)):
+            pipeline.class_prototypes(labels, prompts)
+
+    def scores(self, embeds: torch.Tensor, clip_embeds: torch.Tensor) -> tuple[list, list]:
+        """Embeddings (faces, D) -> the probability of each label, with the head and without it (None where there is no head)."""
+        with torch.inference_mode():
+            scores = self.head.scores(embeds, *self.asked)
+            clip_scores = [None] * len(scores)
+            if self._clip is not None:
+                clip_scores = self._clip.scores(clip_embeds, *self.asked)
+        return scores, clip_scores
 
 
 def without_head(model: ExpCLIPModel) -> CLIPModel:

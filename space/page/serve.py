@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .blocks import build_page
+from .gate import behind_gate
 from .inputs import MOST_VIDEO_BYTES
 from .looks import STYLE, theme
 from .recognition import Recogniser
@@ -15,7 +16,8 @@ _FAVICON = Path(__file__).parents[1] / "assets" / "favicon.svg"
 
 def serve() -> None:
     """Loads the model and serves the page; GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say where."""
-    build_page(Recogniser()).launch(
+    page = build_page(Recogniser())
+    page.launch(
         theme=theme(),
         head=f"<style>{STYLE.read_text()}</style>",  # css= would be rewritten, and lose what it does not understand
         favicon_path=_FAVICON,
@@ -27,4 +29,5 @@ def serve() -> None:
         enable_monitoring=False,
         state_session_capacity=500,
         ssr_mode=False,
+        app_kwargs=behind_gate(page),
     )

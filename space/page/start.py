@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import tempfile
@@ -13,15 +14,33 @@ from pathlib import Path
 
 from .inputs import KEPT_SECONDS, SWEPT_SECONDS
 
+# mallopt's numbers in glibc's malloc.h, which are part of its binary interface
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _PERTURB, _ARENA_MAX = -1, -3, -6, -8
+
 
 def start() -> None:
     """Serves the page until it is stopped. Raises OSError or ValueError where the checkpoint or the port cannot be used."""
     # A host stops its apps with SIGTERM; this one then ends as with Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _free_at_once()
     with upload_folder():
         from .serve import serve  # Gradio reads where uploads go when it is imported
 
         serve()
+
+
+def _free_at_once() -> None:
+    """Makes glibc overwrite what is freed and give it back to the system. By itself it keeps both the memory and what stands in it,
+    more for each thread, until the memory is used again. Other systems' libraries are left as they are."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for option, value in (
+            (_MMAP_THRESHOLD, 2**20),
+            (_TRIM_THRESHOLD, 2**24),
+            (_PERTURB, 0x5A),
+            (_ARENA_MAX, 2),
+        ):
+            mallopt(option, value)
 
 
 @contextmanager

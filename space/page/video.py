@@ -18,7 +18,7 @@ from modeling_expclip.tables import FIXED_COLUMNS, write
 
 from . import drawing
 from .controls import told, words
-from .inputs import MOST_VIDEO_BYTES, MOST_VIDEO_SECONDS, labels_of, prompts_of, video_of
+from .inputs import MOST_VIDEO_BYTES, MOST_VIDEO_SECONDS, VIDEO_LIMITS, labels_of, prompts_of, video_of
 from .recognition import Recogniser
 
 _NAME = "expressions"
@@ -37,16 +37,17 @@ def video_tab(recogniser: Recogniser) -> None:
             taken = sorted(set(asked[0]) & set(FIXED_COLUMNS))
             if taken:
                 raise ValueError(f"labels: {', '.join(taken)} is a column of the table; call the label something else")
+            wanted = recogniser.words(*asked)
             file, seconds = video_of(sent)
             rows: list[Row] = []
             problem = ""
             try:
-                for entry in recogniser.timeline(file, *asked):
+                for entry in recogniser.timeline(file, wanted, VIDEO_LIMITS):
                     rows.append(Row(_NAME, **entry))
                     progress(
                         min(entry["time"] / max(seconds, 0.1), 1.0), desc=f"{entry['time']:.0f} of {seconds:.0f} s"
                     )
-            except ValueError as error:  # damaged: what was read before counts
+            except ValueError as error:  # damaged or beyond a limit: what was read before counts
                 problem = str(error).replace(str(file), "The video")
             if not rows:
                 raise ValueError(f"video: {problem}" if problem else "video: no face was found in it")
@@ -75,7 +76,6 @@ def video_tab(recogniser: Recogniser) -> None:
         read,
         [video, chosen.labels, chosen.prompts],
         [timeline, download],
-        preprocess=False,
         show_progress_on=timeline,
         concurrency_limit=1,
         concurrency_id="video",

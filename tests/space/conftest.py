@@ -13,7 +13,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "space" / "examples"
 GROUP = ROOT / "space" / "assets" / "average-faces.webp"
 YUNET = ROOT.parent / "shared" / "models" / "face_detection_yunet_2023mar.onnx"
-_START_SECONDS = 120
+_START_SECONDS = 240
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Server:
     url: str
     files: Path  # where Gradio keeps what visitors upload
     log: Path
+    process: int = 0
 
 
 def free_port() -> int:
@@ -54,8 +56,16 @@ def yunet() -> Path:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("server")) as served:
+        yield served
+    assert not files_below(served.files), "the server left files of its visitors behind"
+    assert "Traceback" not in served.log.read_text(), served.log.read_text()
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Server]:
     """``python -m space.app`` on a free port; offline, and without a face detector where its weights are not at hand."""
-    folder, port = tmp_path_factory.mktemp("server"), free_port()
+    port = free_port()
     served = Server(f"http://127.0.0.1:{port}/", folder / "files", folder / "log.txt")
     env = os.environ | {
         "GRADIO_SERVER_NAME": "127.0.0.1",
@@ -71,12 +81,10 @@ def server(tmp_path_factory) -> Iterator[Server]:
         process = subprocess.Popen([sys.executable, "-m", "space.app"], cwd=ROOT, env=env, stdout=log, stderr=log)
         try:
             _wait(served, process)
-            yield served
+            yield replace(served, process=process.pid)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=30)
-    assert not files_below(served.files), "the server left files of its visitors behind"
-    assert "Traceback" not in served.log.read_text(), served.log.read_text()
 
 
 def _wait(served: Server, process: subprocess.Popen) -> None:

@@ -70,7 +70,9 @@ def test_bars():
 
 
 def test_notes():
-    assert "No face was found" in draw_reading(PICTURE, [face(None)])
+    nothing = draw_reading(PICTURE, [], no_head="no head")
+    assert "No face was found, so nothing was compared." in nothing
+    assert not any(word in nothing for word in ("fieldset", "table", "no head"))
     assert "none here" in draw_reading(PICTURE, [face(None)], no_detector="none here")
     html = draw_reading(PICTURE, [face()], no_detector="none here", no_head="plain")
     assert "none here" not in html and "plain" in html and "One face found." in html

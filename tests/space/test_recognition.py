@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from PIL import Image
 
 from modeling_expclip import MINI, FacialExpressionPipeline
 from modeling_expclip.checkpoint import load_checkpoint
 from modeling_expclip.merge import merge
 from modeling_expclip.processing_expclip import open_image
+from space.page.inputs import VIDEO_LIMITS
 from space.page.recognition import Recogniser, without_head
 
 from .conftest import EXAMPLES, GROUP
@@ -39,7 +41,7 @@ def test_faces_and_scores_are_the_pipelines(recogniser, yunet, monkeypatch):
     monkeypatch.setenv("EXPCLIP_YUNET", str(yunet))
     picture = open_image(GROUP)
     expected = pipeline()(picture, candidate_labels=LABELS, prompts="photo", faces=True)
-    read = recogniser.read(picture, LABELS, "photo")
+    read = recogniser.read(picture, recogniser.words(LABELS, "photo"))
     assert len(read) == 5
     for face, answer in zip(read, expected, strict=True):
         assert face.box == answer["box"] and face.label == answer["label"]
@@ -49,7 +51,8 @@ def test_faces_and_scores_are_the_pipelines(recogniser, yunet, monkeypatch):
 
 
 def test_without_the_head_it_is_clip(no_weights):
-    read = Recogniser(MINI).read(open_image(EXAMPLES / "average-fear.png"), LABELS, "photo")
+    recogniser = Recogniser(MINI)
+    read = recogniser.read(open_image(EXAMPLES / "average-fear.png"), recogniser.words(LABELS, "photo"))
     own = pipeline()
     own.model.projection_head = torch.nn.Identity()
     scores = {a["label"]: a["score"] for a in own(open_image(EXAMPLES / "average-fear.png"), LABELS, prompts="photo")}
@@ -68,14 +71,15 @@ def test_without_a_detector_the_whole_picture_is_read(no_weights, caplog):
     recogniser = Recogniser()
     assert "no face detector" in caplog.text
     assert "whole picture" in recogniser.no_detector and not recogniser.no_head
-    [face] = recogniser.read(open_image(EXAMPLES / "average-happiness.png"), ("furious", "joyful"), "ensemble5")
+    [face] = recogniser.read(
+        open_image(EXAMPLES / "average-happiness.png"), recogniser.words(("furious", "joyful"), "ensemble5")
+    )
     assert face.box is None and face.label == "joyful"
 
 
 def test_no_face_in_the_picture(recogniser):
     assert not recogniser.no_detector
-    [face] = recogniser.read(open_image(EXAMPLES / "average-fear.png").crop((0, 0, 40, 40)), LABELS, "photo")
-    assert face.box is None and face.clip_scores is not None
+    assert recogniser.read(Image.new("RGB", (640, 480), "#7ab"), recogniser.words(LABELS, "photo")) == []
 
 
 def test_a_plain_clip_has_nothing_to_compare(tmp_path, no_weights):
@@ -83,9 +87,10 @@ def test_a_plain_clip_has_nothing_to_compare(tmp_path, no_weights):
     recogniser = Recogniser(str(tmp_path / "merged"))
     assert "plain CLIP" in recogniser.no_head and recogniser.name == "merged"
     picture = open_image(EXAMPLES / "average-anger.png")
-    [face] = recogniser.read(picture, LABELS, "photo")
+    [face] = recogniser.read(picture, recogniser.words(LABELS, "photo"))
     assert face.clip_scores is None
-    assert face.scores == pytest.approx(Recogniser(MINI).read(picture, LABELS, "photo")[0].scores, abs=1e-3)
+    ours = Recogniser(MINI)
+    assert face.scores == pytest.approx(ours.read(picture, ours.words(LABELS, "photo"))[0].scores, abs=1e-3)
 
 
 def test_the_model_comes_from_the_environment(monkeypatch, checkpoint, no_weights):
@@ -96,7 +101,7 @@ def test_the_model_comes_from_the_environment(monkeypatch, checkpoint, no_weight
 def test_a_video_is_read_as_by_the_pipeline(recogniser, short_video, yunet, monkeypatch):
     monkeypatch.setenv("EXPCLIP_YUNET", str(yunet))
     expected = pipeline()(str(short_video), candidate_labels=LABELS, prompts="photo", faces=True)
-    read = list(recogniser.timeline(short_video, LABELS, "photo"))
+    read = list(recogniser.timeline(short_video, recogniser.words(LABELS, "photo"), VIDEO_LIMITS))
     assert len(read) == len(expected) > 8
     assert [entry["box"] for entry in read] == [entry["box"] for entry in expected]
     assert read[-1]["scores"] == pytest.approx(expected[-1]["scores"], abs=1e-6)

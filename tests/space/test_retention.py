@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import gradio_client
 import pytest
 
 from space.page.blocks import build_page
+from space.page.gate import behind_gate
 from space.page.inputs import KEPT_MINUTES
 from space.page.recognition import FaceReading
 from space.page.start import upload_folder
@@ -27,7 +29,13 @@ class Guesser:
         self.folder = folder
         self.uploads: list[Path] = []
 
-    def read(self, picture, labels, prompts):
+    def words(self, labels, prompts):
+        return labels
+
+    def place(self):
+        return nullcontext()
+
+    def read(self, picture, labels):
         self.uploads = files_below(self.folder)
         return [FaceReading(None, {label: 1 / len(labels) for label in labels}, None)]
 
@@ -44,7 +52,9 @@ def page(monkeypatch, guesser) -> Iterator:
     frequency, age = page.delete_cache
     assert frequency + age <= 60 * KEPT_MINUTES
     page.delete_cache = (1, 10)  # seconds; a slow machine needs some between upload and answer
-    page.launch(server_port=free_port(), prevent_thread_lock=True, quiet=True, ssr_mode=False)
+    page.launch(
+        server_port=free_port(), prevent_thread_lock=True, quiet=True, ssr_mode=False, app_kwargs=behind_gate(page)
+    )
     yield page
     page.close()
 

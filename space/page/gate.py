@@ -1,0 +1,146 @@
+"""Requests are measured before anything reads them: what is too large or too slow is refused, and doors that the page does not use stay shut."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import suppress
+from typing import Any
+
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .forgetful import ForgetfulBlocks
+from .inputs import LONGEST_LABEL, MOST_DATA_URL, MOST_LABELS, MOST_VIDEO_BYTES
+
+_API = "/gradio_api/"
+_AROUND = 64 * 2**10  # what surrounds a file or a data URL: headers of parts, names of fields
+_LABELS = 6 * MOST_LABELS * LONGEST_LABEL  # JSON writes a character in six at most
+MOST_BODY = MOST_DATA_URL + 2 * _LABELS + _AROUND
+MOST_UPLOAD = MOST_VIDEO_BYTES + _AROUND
+_LARGE = 2**20
+_LARGE_AT_ONCE = 8
+_WAITING_BYTES = 8 * MOST_BODY  # of large requests that wait to be answered
+_DRAINED_SECONDS = 5
+_SECONDS = 60  # for a body to arrive; and for a large one to be let in
+
+_POSTS = re.compile(rf"{_API}(upload|queue/join|call/.+|stream/.+|cancel|reset|mcp(/.*)?)/?")
+_SHUT = re.compile(rf"{_API}(proxy=|deep_link|custom_component|vibe|run-history|file[=/]\w+:)")
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, why: str) -> None:
+        self.status, self.why = status, why
+
+
+class Gate:
+    """ASGI middleware; everything behind it, mounted apps too, sees only requests that passed."""
+
+    def __init__(self, app: ASGIApp, page: ForgetfulBlocks) -> None:
+        self._app, self._page = app, page
+        # Two kinds, because a tool call over MCP holds one while Gradio uploads its picture to itself.
+        self._uploads, self._bodies = asyncio.Semaphore(_LARGE_AT_ONCE), asyncio.Semaphore(_LARGE_AT_ONCE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            most, length = self._allowed(scope)
+        except _Refused as refused:
+            await self._refuse(refused, scope, receive, send)
+            return
+        if length == 0:
+            await self._app(scope, receive, send)
+            return
+        if length is not None and length <= _LARGE:
+            await self._pass(most, scope, receive, send)
+            return
+        places = self._uploads if most == MOST_UPLOAD else self._bodies
+        try:
+            await asyncio.wait_for(places.acquire(), _SECONDS)
+        except asyncio.TimeoutError:
+            await self._refuse(_Refused(503, "Busy: many large requests; try again soon."), scope, receive, send)
+            return
+        try:
+            await self._pass(most, scope, receive, send)
+        finally:
+            places.release()
+
+    def _allowed(self, scope: Scope) -> tuple[int, int | None]:
+        """The most bytes that this request may bring, and how many it says it brings; _Refused where that is known to be wrong."""
+        path, method = scope["path"], scope["method"]
+        if _SHUT.match(path) or (method not in ("GET", "HEAD", "OPTIONS", "DELETE") and not _POSTS.fullmatch(path)):
+            raise _Refused(404, "Not found.")
+        headers = dict(scope["headers"])
+        length = None if b"transfer-encoding" in headers else int(headers.get(b"content-length", 0))
+        most = MOST_UPLOAD if path.startswith(f"{_API}upload") else MOST_BODY
+        if length is not None and length > most:
+            raise _too_large(most)
+        if most == MOST_BODY and length is not None and length > _LARGE:
+            events = list(self._page._queue.event_ids_to_events.values())
+            waiting = sum(event.request.scope.get("expclip.received", 0) for event in events)
+            if waiting + length > _WAITING_BYTES:
+                raise _Refused(
+                    503, "Busy: many large requests wait to be answered; upload the file instead, or try again soon."
+                )
+        return most, length
+
+    async def _pass(self, most: int, scope: Scope, receive: Receive, send: Send) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _SECONDS
+        refused: _Refused | None = None
+        started = complete = False
+        scope["expclip.received"] = 0
+
+        async def measured() -> Message:
+            nonlocal complete, refused
+            if complete:
+                return await receive()
+            if refused is None:
+                try:
+                    message = await asyncio.wait_for(receive(), deadline - loop.time())
+                except asyncio.TimeoutError:
+                    refused = _Refused(408, f"The request did not arrive within {_SECONDS} seconds.")
+                else:
+                    complete = not message.get("more_body", False)
+                    scope["expclip.received"] += len(message.get("body", b""))
+                    if scope["expclip.received"] <= most:
+                        return message
+                    refused = _too_large(most)
+            return {"type": "http.disconnect"}
+
+        async def answered(message: Message) -> None:
+            nonlocal started
+            if refused is None or started:
+                started = True
+                await send(message)
+
+        try:
+            await self._app(scope, measured, answered)
+        except Exception:
+            if refused is None:
+                raise
+        if refused is not None and not started:
+            await self._refuse(refused, scope, receive, send)
+
+    @staticmethod
+    async def _refuse(refused: _Refused, scope: Scope, receive: Receive, send: Send) -> None:
+        # What is on its way is thrown away for a moment: a connection that is closed on a sender takes the answer with it.
+        async def drained() -> None:
+            while (await receive()).get("more_body", False):
+                pass
+
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(drained(), _DRAINED_SECONDS)
+        await PlainTextResponse(refused.why, refused.status, {"connection": "close"})(scope, receive, send)
+
+
+def _too_large(most: int) -> _Refused:
+    return _Refused(413, f"The request is too large: at most {most / 2**20:.0f} MB are read.")
+
+
+def behind_gate(page: ForgetfulBlocks) -> dict[str, Any]:
+    """For ``launch(app_kwargs=...)``."""
+    return {"middleware": [Middleware(Gate, page=page)], "lifespan": page.lifespan}
