@@ -183,6 +183,14 @@ def _folder(folder: Path, frames_fps: float | None, meter: _Meter) -> Iterator[t
         yield number / frames_fps, image
 
 
+def _pyav() -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise ImportError("reading video needs PyAV: pip install av") from error
+    return av
+
+
 @contextmanager
 def open_video(source: str | Path, max_pixels: int | None = None) -> Iterator[Any]:
     """A video file as PyAV's container, for reading. Nothing else lets FFmpeg open anything.
@@ -193,10 +201,7 @@ def open_video(source: str | Path, max_pixels: int | None = None) -> Iterator[An
 
     Raises ValueError for what is no such video, OSError for what cannot be opened, ImportError without PyAV.
     """
-    try:
-        import av
-    except ImportError as error:
-        raise ImportError("reading video needs PyAV: pip install av") from error
+    av = _pyav()
     if str(source).startswith(("http://", "https://")):
         raise ValueError(f"{source}: videos are read from files only; download it first")
     # With the list of protocols empty, a demuxer that opens other files after all gets none.
@@ -236,8 +241,6 @@ def forgiving_options(pyav: str) -> dict[str, Any]:
 def _file(source: str | Path, meter: _Meter) -> Iterator[tuple[float, Any]]:
     """Times and PyAV's frames of a file."""
     with open_video(source, meter.pixels) as container:
-        from av.error import FFmpegError
-
         stream = container.streams.video[0]
         codec = stream.codec_context
         # Threads that work on several frames at once have made them before their size can be seen; those of one frame are slower.
@@ -250,7 +253,7 @@ def _file(source: str | Path, meter: _Meter) -> Iterator[tuple[float, Any]]:
             sized = bool(codec.width)
             try:
                 frames = packet.decode()
-            except FFmpegError:
+            except _pyav().error.FFmpegError:
                 frames = []
                 damaged += 1
                 refused |= sized and not codec.width  # what FFmpeg makes of a size beyond its limit
