@@ -7,13 +7,14 @@ and a small matrix product. Travels inside every checkpoint.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 from transformers import AutoModel, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
@@ -31,6 +32,7 @@ from .video import is_video
 
 _TEXT_BATCH = 128
 _KEPT_PROTOTYPES = 64
+_CROPS_BATCH = 64
 _IMAGE_SIDE = ("vision_model", "visual_projection")
 _COLUMNS = 1021
 _DEFAULT_LABELS = labels_of("rafdb")
@@ -107,13 +109,16 @@ class FacialExpressionPipeline(Pipeline):
     ) -> Any:
         """
         Args:
-            images: a path, URL or PIL image, or a list, dataset or generator of them; or the path of one video.
+            images: a path, URL or PIL image, or a list, dataset (of such items, not of rows: ``dataset["image"]``) or generator of them; or
+                the path of one video. Without ``faces`` each image is taken for a face crop.
             candidate_labels: own labels; they reach the text tower as typed.
             label_set: or the classes of one of the paper's benchmarks (``LABEL_SETS``). Default: the seven basic
                 expressions (``rafdb``).
             prompts: a prompt set's name (``PROMPT_SETS``) or own templates. Default: ``ensemble10``.
             faces: False takes each picture for one face. True finds the faces in it first; a [`FaceDetector`] does so in its way.
-            batch_size: faces a forward pass.
+            batch_size: faces a forward pass. Default: 64 for a list or dataset of face crops, for small batches are slow where other work
+                keeps some of the processor's cores busy; 1 for a generator of them, whose answers then come as its images do; 16 for photos
+                and videos.
             margin, align, workers: with ``faces``, see ``embed_stream``.
             fps, window, clip: of a video, see ``timeline``.
 
@@ -129,11 +134,18 @@ class FacialExpressionPipeline(Pipeline):
         given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         if is_video(images):
             return list(self.timeline(images, faces=faces, **given, **kwargs))
-        if not faces:
-            return super().__call__(images, **given, **kwargs)
-        if isinstance(images, (str, Path, bytes)) or not isinstance(images, Iterable):
+        several = _several(images)
+        if several is None:
+            if not faces:
+                return super().__call__(images, **given, **kwargs)
             return next(self._photos([images], faces, given, kwargs))
-        answers = self._photos(images, faces, given, kwargs)
+        if faces:
+            answers = self._photos(several, faces, given, kwargs)
+        else:
+            if kwargs.get("batch_size") is None:
+                kwargs["batch_size"] = self._batch_size or (_CROPS_BATCH if isinstance(images, Sized) else 1)
+            stock = isinstance(images, (list, Dataset))  # else transformers would take it for one image
+            answers = super().__call__(images if stock else (image for image in several), **given, **kwargs)
         return list(answers) if isinstance(images, (list, tuple)) else answers
 
     def _photos(self, photos: Iterable[Any], faces: Any, given: dict, kwargs: dict) -> Iterator[list[dict[str, Any]]]:
@@ -156,6 +168,7 @@ class FacialExpressionPipeline(Pipeline):
         """``embed_stream`` with this pipeline's model: pairs of a key and a picture in, of the key and its faces' embeddings out,
         and their scores where ``asked`` holds the ``labels`` and ``prompts`` for ``scores``."""
         options.setdefault("batch_size", self._batch_size or 16)
+        options.setdefault("device", self.device if self.backend == "torch" else "cpu")
         score = None if asked is None else partial(self.scores, **asked)
         return embed_stream(items, self.image_processor, self.tower, self.detector(faces), score, **options)
 
@@ -283,6 +296,17 @@ class FacialExpressionPipeline(Pipeline):
         return [
             {"label": label, "score": score} for score, label in sorted(zip(scores, labels), key=lambda pair: -pair[0])
         ]
+
+
+def _several(images: Any) -> Iterable[Any] | None:
+    """The images of a list, dataset or generator; None for what is one image."""
+    if isinstance(images, (str, Path, bytes, Mapping, np.ndarray, torch.Tensor)) or hasattr(images, "read"):
+        return None
+    if isinstance(images, Iterable):
+        return images
+    if hasattr(images, "__getitem__") and hasattr(images, "__len__"):  # torch's Dataset need not be iterable
+        return (images[i] for i in range(len(images)))
+    return None
 
 
 def _text_digest(model: torch.nn.Module) -> bytes | None:

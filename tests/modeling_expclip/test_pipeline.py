@@ -1,9 +1,14 @@
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch.utils.data import Dataset
 from transformers import pipeline
+from transformers.pipelines.pt_utils import KeyDataset
 
 from modeling_expclip import FacialExpressionPipeline
 from modeling_expclip.checkpoint import load_checkpoint
+from modeling_expclip.faces import Face
 from modeling_expclip.prompts import LABEL_SETS
 from tests.conftest import STOCK, picture
 
@@ -52,6 +57,79 @@ def test_batches_paths_and_generators_agree(recognise, tmp_path):
         for answer, expected in zip(found, one_by_one, strict=True):
             assert [entry["label"] for entry in answer] == [entry["label"] for entry in expected]
             assert [e["score"] for e in answer] == pytest.approx([e["score"] for e in expected], abs=1e-5)
+
+
+class Faces(Dataset):
+    """Torch's: not iterable, and some have no end."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images[index % len(self.images)]
+
+
+class Halves:
+    """Stands in for a detector: the left and the right half."""
+
+    def __call__(self, image):
+        width, height = image.size
+        places = [(0, 0, width // 2, height), (width // 2, 0, width, height)]
+        return [Face(box, 0.9, ((0.0, 0.0),) * 5) for box in places]
+
+
+@pytest.mark.parametrize("faces", [False, Halves()])
+def test_whatever_holds_several_images(recognise, faces):
+    datasets = pytest.importorskip("datasets")
+    images = [picture(seed) for seed in range(3)]
+    column = datasets.Dataset.from_dict({"photo": images}, features=datasets.Features(photo=datasets.Image()))
+    expected = [recognise(image, faces=faces) for image in images]
+
+    def same(one, other):
+        """Up to rounding, which differs between batches."""
+        if isinstance(one, (float, int)):
+            return one == pytest.approx(other, abs=1e-5)
+        pairs = zip(one.values(), other.values()) if isinstance(one, dict) else zip(one, other)
+        return one == other if isinstance(one, str) else len(one) == len(other) and all(same(*pair) for pair in pairs)
+
+    for several in (
+        images, tuple(images), Faces(images), column["photo"], KeyDataset(column, "photo"), (image for image in images), map(Image.Image.copy, images),
+    ):  # fmt: skip
+        answers = recognise(several, faces=faces)
+        assert isinstance(answers, list) == isinstance(several, (list, tuple))
+        assert same(list(answers), expected), type(several)
+    with pytest.raises(ValueError, match="got ndarray"):
+        recognise(np.zeros((3, 8, 8), np.uint8), faces=faces)
+    with pytest.raises(ValueError, match="got dict"):
+        recognise({"image": images[0]}, faces=faces)
+
+
+def test_default_batches(recognise, monkeypatch):
+    """Small ones are slow where others keep a core busy; but whoever follows a camera wants its answers one by one."""
+    sizes = []
+    tower = recognise._tower
+
+    def counted(pixel_values):
+        sizes.append(len(pixel_values))
+        return tower(pixel_values)
+
+    monkeypatch.setattr(recognise, "_tower", counted)
+    images = [picture(seed) for seed in range(70)]
+
+    def batches(*arguments, **options):
+        sizes.clear()
+        answers = recognise(*arguments, **options)
+        assert list(answers)
+        return list(sizes)
+
+    assert batches(images) == batches(tuple(images)) == batches(Faces(images)) == [64, 6]
+    assert batches(images, batch_size=None) == [64, 6] and batches(images[:4], batch_size=3) == [3, 1]
+    assert batches(image for image in images[:3]) == [1, 1, 1] and batches(images[0]) == [1]
+    monkeypatch.setattr(recognise, "_batch_size", 2)
+    assert batches(images[:4]) == [2, 2]
 
 
 def test_prompts_are_encoded_once(recognise, monkeypatch):
