@@ -55,6 +55,7 @@ def embed_stream(
     align: bool = False,
     batch_size: int = 16,
     workers: int = 2,
+    device: torch.device | str = "cpu",
 ) -> Iterator[tuple[Any, Embedded]]:
     """Reads and embeds pictures, in order, with at most a few batches in memory.
 
@@ -67,6 +68,7 @@ def embed_stream(
         margin, align: as for ``crop_face``.
         batch_size: faces a forward pass, gathered across pictures.
         workers: threads that read pictures and find faces.
+        device: where ``tower`` wants its pixel values; bytes go there, and are scaled there.
 
     Yields the key and what became of its picture. An error of ``items`` itself is raised after what came before it.
     """
@@ -94,7 +96,8 @@ def embed_stream(
         if parts:
             pixels = torch.from_numpy(np.concatenate(parts))
             batches = pixels.tensor_split(-(-len(pixels) // batch_size))
-            embeds = torch.cat([tower(scale_pixels(batch, image_processor)).float().cpu() for batch in batches])
+            scaled = (scale_pixels(batch.to(device), image_processor) for batch in batches)
+            embeds = torch.cat([tower(values).float().cpu() for values in scaled])
             scores = [] if score is None else score(embeds)
         done = 0
         for key, result, part in waiting:

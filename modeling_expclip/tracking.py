@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
+from statistics import median
 
 Box = tuple[int, int, int, int]
 
 _PATIENCE = 2.0  # seconds a person may be out of sight and still be recognised in the same place
+_PATIENCE_FRAMES = 2.5  # and where frames are far apart, of their usual distance: one frame may miss a person
+_DISTANCES = 16  # the last ones, whose median is the usual one
 _LEAST_OVERLAP = 0.1  # of boxes in frames a quarter of a second apart; a walking person overlaps more
 
 
@@ -19,10 +23,19 @@ class FaceTracker:
     def __init__(self) -> None:
         self._seen: dict[int, tuple[float, Box]] = {}  # number -> when and where last
         self._next = 0
+        self._time: float | None = None
+        self._distances: deque[float] = deque(maxlen=_DISTANCES)
 
     def __call__(self, time: float, boxes: Sequence[Box]) -> list[int]:
-        """The number of each box (x0, y0, x1, y1) of the frame at ``time`` seconds; times must not go back."""
-        self._seen = {number: last for number, last in self._seen.items() if time - last[0] <= _PATIENCE}
+        """The number of each box (x0, y0, x1, y1) of the frame at ``time`` seconds; times must not go back.
+
+        To be called for frames without a face too, for patience follows the distance between frames.
+        """
+        if self._time is not None:
+            self._distances.append(time - self._time)
+        self._time = time
+        patience = max(_PATIENCE, _PATIENCE_FRAMES * median(self._distances or [0]))
+        self._seen = {number: last for number, last in self._seen.items() if time - last[0] <= patience}
         pairs = sorted(
             (
                 (overlap(box, last), number, i)

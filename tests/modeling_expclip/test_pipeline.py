@@ -1,9 +1,14 @@
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch.utils.data import Dataset
 from transformers import pipeline
+from transformers.pipelines.pt_utils import KeyDataset
 
 from modeling_expclip import FacialExpressionPipeline
 from modeling_expclip.checkpoint import load_checkpoint
+from modeling_expclip.faces import Face
 from modeling_expclip.prompts import LABEL_SETS
 from tests.conftest import STOCK, picture
 
@@ -54,6 +59,79 @@ def test_batches_paths_and_generators_agree(recognise, tmp_path):
             assert [e["score"] for e in answer] == pytest.approx([e["score"] for e in expected], abs=1e-5)
 
 
+class Faces(Dataset):
+    """Torch's: not iterable, and some have no end."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images[index % len(self.images)]
+
+
+class Halves:
+    """Stands in for a detector: the left and the right half."""
+
+    def __call__(self, image):
+        width, height = image.size
+        places = [(0, 0, width // 2, height), (width // 2, 0, width, height)]
+        return [Face(box, 0.9, ((0.0, 0.0),) * 5) for box in places]
+
+
+@pytest.mark.parametrize("faces", [False, Halves()])
+def test_whatever_holds_several_images(recognise, faces):
+    datasets = pytest.importorskip("datasets")
+    images = [picture(seed) for seed in range(3)]
+    column = datasets.Dataset.from_dict({"photo": images}, features=datasets.Features(photo=datasets.Image()))
+    expected = [recognise(image, faces=faces) for image in images]
+
+    def same(one, other):
+        """Up to rounding, which differs between batches."""
+        if isinstance(one, (float, int)):
+            return one == pytest.approx(other, abs=1e-5)
+        pairs = zip(one.values(), other.values()) if isinstance(one, dict) else zip(one, other)
+        return one == other if isinstance(one, str) else len(one) == len(other) and all(same(*pair) for pair in pairs)
+
+    for several in (
+        images, tuple(images), Faces(images), column["photo"], KeyDataset(column, "photo"), (image for image in images), map(Image.Image.copy, images),
+    ):  # fmt: skip
+        answers = recognise(several, faces=faces)
+        assert isinstance(answers, list) == isinstance(several, (list, tuple))
+        assert same(list(answers), expected), type(several)
+    with pytest.raises(ValueError, match="got ndarray"):
+        recognise(np.zeros((3, 8, 8), np.uint8), faces=faces)
+    with pytest.raises(ValueError, match="got dict"):
+        recognise({"image": images[0]}, faces=faces)
+
+
+def test_default_batches(recognise, monkeypatch):
+    """Small ones are slow where others keep a core busy; but whoever follows a camera wants its answers one by one."""
+    sizes = []
+    tower = recognise._tower
+
+    def counted(pixel_values):
+        sizes.append(len(pixel_values))
+        return tower(pixel_values)
+
+    monkeypatch.setattr(recognise, "_tower", counted)
+    images = [picture(seed) for seed in range(70)]
+
+    def batches(*arguments, **options):
+        sizes.clear()
+        answers = recognise(*arguments, **options)
+        assert list(answers)
+        return list(sizes)
+
+    assert batches(images) == batches(tuple(images)) == batches(Faces(images)) == [64, 6]
+    assert batches(images, batch_size=None) == [64, 6] and batches(images[:4], batch_size=3) == [3, 1]
+    assert batches(image for image in images[:3]) == [1, 1, 1] and batches(images[0]) == [1]
+    monkeypatch.setattr(recognise, "_batch_size", 2)
+    assert batches(images[:4]) == [2, 2]
+
+
 def test_prompts_are_encoded_once(recognise, monkeypatch):
     calls = []
     encode = type(recognise.model).get_text_features
@@ -101,14 +179,109 @@ def test_wrong_calls(recognise, options, message):
         recognise(picture(), **options)
 
 
-def test_changed_weights_are_not_answered_from_the_cache(checkpoint):
+def replace(model):
+    model.projection_head.weight = torch.nn.Parameter(-model.projection_head.weight.detach().flip(0).roll(1, 1))
+
+
+def assign_data(model):
+    model.projection_head.weight.data = model.projection_head.weight.detach().roll(1, 1)
+
+
+@torch.no_grad()
+def in_place(model):
+    model.projection_head.weight.normal_(generator=torch.Generator().manual_seed(0))
+
+
+def behind_autograd(model):
+    model.text_model.embeddings.token_embedding.weight.data.mul_(-3)
+
+
+def one_row_behind_autograd(model):
+    """As textual inversion initialises a new word."""
+    rows = model.text_model.embeddings.token_embedding.weight.data
+    rows[513] = rows[0]
+
+
+def swap_behind_autograd(model):
+    weight = model.projection_head.weight.data
+    weight[:, [0, 1]] = weight[:, [1, 0]]
+
+
+def load(model):
+    model.load_state_dict({name: value * 0.5 + 0.01 for name, value in model.state_dict().items()})
+
+
+def half(model):
+    model.half()
+
+
+def low_rank(model):
+    """What LoRA does: another module in the place of a linear one."""
+
+    class Adapted(torch.nn.Module):
+        def __init__(self, base):
+            super().__init__()
+            self.base, self.down, self.up = base, torch.nn.Linear(32, 2), torch.nn.Linear(2, 24)
+
+        def forward(self, x):
+            return self.base(x) + 5 * self.up(self.down(x))
+
+    torch.manual_seed(0)
+    model.text_projection = Adapted(model.text_projection)
+
+
+def other_activation(model):
+    for layer in model.text_model.encoder.layers:
+        layer.mlp.activation_fn = torch.nn.Tanh()
+
+
+CHANGES = [
+    replace, assign_data, in_place, behind_autograd, one_row_behind_autograd, swap_behind_autograd, load, half, low_rank, other_activation,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("inference", [False, True])
+def test_changed_weights_are_answered_as_by_a_fresh_pipeline(checkpoint, change, inference):
+    """A model made under inference_mode has no version counters at all."""
+    with torch.inference_mode(inference):
+        model, processor = load_checkpoint(checkpoint)
+        if inference:
+            model.projection_head.weight = torch.nn.Parameter(model.projection_head.weight.clone())
+            model.text_model.embeddings.token_embedding.weight.data = (
+                model.text_model.embeddings.token_embedding.weight.clone()
+            )
+        parts = {"tokenizer": processor.tokenizer, "image_processor": processor.image_processor}
+        used = FacialExpressionPipeline(model=model, **parts)
+        before = used.class_prototypes(["anger", "fear"])
+        change(model)
+        fresh = FacialExpressionPipeline(model=model, **parts)
+        assert used(picture()) == fresh(picture())
+        after = used.class_prototypes(["anger", "fear"])
+        assert torch.equal(after, fresh.class_prototypes(["anger", "fear"])) and not torch.equal(before, after)
+
+
+def test_changes_of_the_image_tower_keep_the_prototypes(checkpoint):
     model, processor = load_checkpoint(checkpoint)
-    parts = {"tokenizer": processor.tokenizer, "image_processor": processor.image_processor}
-    used = FacialExpressionPipeline(model=model, **parts)
-    used(picture())
-    with torch.no_grad():
-        model.projection_head.weight.normal_(generator=torch.Generator().manual_seed(0))
-    assert used(picture()) == FacialExpressionPipeline(model=model, **parts)(picture())
+    used = FacialExpressionPipeline(
+        model=model, tokenizer=processor.tokenizer, image_processor=processor.image_processor
+    )
+    before = used.class_prototypes(["anger"])
+    model.visual_projection.weight.data.mul_(2)
+    model.vision_model.embeddings.patch_embedding.weight.data.mul_(2)
+    assert used.class_prototypes(["anger"]) is before
+
+
+def test_weights_that_cannot_be_read_keep_no_prototypes(checkpoint):
+    """Such as those that accelerate has offloaded: they are on no device between two calls."""
+    model, processor = load_checkpoint(checkpoint)
+    used = FacialExpressionPipeline(
+        model=model, tokenizer=processor.tokenizer, image_processor=processor.image_processor
+    )
+    model.register_parameter("elsewhere", torch.nn.Parameter(torch.empty(3, device="meta")))
+    before = used.class_prototypes(["anger"])
+    again = used.class_prototypes(["anger"])
+    assert again is not before and torch.equal(again, before)
 
 
 def test_a_string_is_not_a_list_of_labels(recognise):

@@ -46,6 +46,33 @@ def test_pixels_are_the_processors(normalised):
     torch.testing.assert_close(scale_pixels(torch.from_numpy(raw), processor), expected, rtol=0, atol=1e-6)
 
 
+def test_bytes_go_to_the_models_device(pipe, monkeypatch):
+    """A quarter of the way's load; scaled on the CPU first they would be floats."""
+    import modeling_expclip.stream as stream
+
+    received = []
+
+    def scaled(pixels, image_processor):
+        received.append((pixels.device.type, pixels.dtype))
+        return scale_pixels(pixels, image_processor)
+
+    def tower(values):
+        assert values.dtype == torch.float32 and values.device.type == "meta"
+        return torch.zeros(len(values), 4)
+
+    monkeypatch.setattr(stream, "scale_pixels", scaled)
+    list(embed_stream([(0, picture())], pipe.image_processor, tower, device="meta"))  # a device that every machine has
+    assert received == [("meta", torch.uint8)]
+    monkeypatch.setattr(pipe, "device", torch.device("meta"))
+    monkeypatch.setattr(pipe, "tower", tower)
+    list(pipe.embed([(0, picture())]))
+    assert received[1:] == [("meta", torch.uint8)], "the pipeline names its own"
+    monkeypatch.setattr(pipe, "backend", "onnx")
+    monkeypatch.setattr(pipe, "tower", lambda values: torch.zeros(len(values), 4))
+    list(pipe.embed([(0, picture())]))
+    assert received[2:] == [("cpu", torch.uint8)], "other runtimes read the CPU's memory"
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
 def test_order_and_values_do_not_depend_on_batches(pipe, batch_size, workers):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from modeling_expclip.faces import Face
 from modeling_expclip.tracking import FaceTracker
 from modeling_expclip.video import clip_indices, is_video, read_frames, sample_clip
 from tests.conftest import picture, write_video
@@ -198,6 +199,33 @@ def test_people_keep_their_numbers():
     assert tracker(9.0, [(200, 0, 250, 60)]) == [2]  # too long ago
     assert tracker(9.25, [(400, 300, 450, 360)]) == [3]  # somewhere else
     assert tracker(9.5, []) == []
+
+
+@pytest.mark.parametrize("distance", [0.25, 1.0, 4.0, 60.0])
+def test_patience_follows_the_distance_of_frames(distance):
+    """At one frame in four seconds everyone would be out of sight for too long."""
+    tracker, place = FaceTracker(), (0, 0, 50, 60)
+    assert [tracker(distance * i, [place]) for i in range(5)] == [[0]] * 5
+    assert tracker(distance * 5, []) == [] and tracker(distance * 6, [place]) == [0], "one frame may miss them"
+    assert tracker(distance * 20, [place]) == [1], "but they are not remembered for ever"
+
+
+def test_few_frames_a_second_show_the_same_person(tmp_path):
+    """Through the timeline, with a detector that finds one face at the same place."""
+    from modeling_expclip import MINI, FacialExpressionPipeline
+    from modeling_expclip.checkpoint import load_checkpoint
+
+    model, processor = load_checkpoint(MINI)
+    pipe = FacialExpressionPipeline(
+        model=model, tokenizer=processor.tokenizer, image_processor=processor.image_processor
+    )
+    film = write_video(tmp_path / "film.mp4", map(shade, range(40)), fps=2)  # 20 seconds
+
+    def found(image):
+        return [Face((10, 5, 40, 40), 0.9, ((0.0, 0.0),) * 5)]
+
+    entries = pipe(str(film), faces=found, fps=0.25)
+    assert [(entry["time"], entry["face"]) for entry in entries] == [(4.0 * i, 0) for i in range(5)]
 
 
 def test_the_surest_pair_is_matched_first():

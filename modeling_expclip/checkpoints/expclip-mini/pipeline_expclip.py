@@ -6,12 +6,15 @@ and a small matrix product. Travels inside every checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch.utils.data import Dataset
 from transformers import AutoModel, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
@@ -29,6 +32,9 @@ from .video import is_video
 
 _TEXT_BATCH = 128
 _KEPT_PROTOTYPES = 64
+_CROPS_BATCH = 64
+_IMAGE_SIDE = ("vision_model", "visual_projection")
+_COLUMNS = 1021
 _DEFAULT_LABELS = labels_of("rafdb")
 _DEFAULT_PROMPTS = "ensemble10"
 
@@ -66,6 +72,7 @@ class FacialExpressionPipeline(Pipeline):
         super().__init__(*args, **kwargs)
         self.image_processor: Any = pil_twin(self.image_processor)
         self._prototypes: dict[tuple, torch.Tensor] = {}
+        self._prototypes_of: bytes | None = None  # the digest of the weights that made them
         self._detector: FaceDetector | None = None
         source = self.model.name_or_path
         self.backend = backend or (exported_backend(source) if source else None) or "torch"
@@ -102,13 +109,16 @@ class FacialExpressionPipeline(Pipeline):
     ) -> Any:
         """
         Args:
-            images: a path, URL or PIL image, or a list, dataset or generator of them; or the path of one video.
+            images: a path, URL or PIL image, or a list, dataset (of such items, not of rows: ``dataset["image"]``) or generator of them; or
+                the path of one video. Without ``faces`` each image is taken for a face crop.
             candidate_labels: own labels; they reach the text tower as typed.
             label_set: or the classes of one of the paper's benchmarks (``LABEL_SETS``). Default: the seven basic
                 expressions (``rafdb``).
             prompts: a prompt set's name (``PROMPT_SETS``) or own templates. Default: ``ensemble10``.
             faces: False takes each picture for one face. True finds the faces in it first; a [`FaceDetector`] does so in its way.
-            batch_size: faces a forward pass.
+            batch_size: faces a forward pass. Default: 64 for a list or dataset of face crops, for small batches are slow where other work
+                keeps some of the processor's cores busy; 1 for a generator of them, whose answers then come as its images do; 16 for photos
+                and videos.
             margin, align, workers: with ``faces``, see ``embed_stream``.
             fps, window, clip: of a video, see ``timeline``.
 
@@ -124,11 +134,18 @@ class FacialExpressionPipeline(Pipeline):
         given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         if is_video(images):
             return list(self.timeline(images, faces=faces, **given, **kwargs))
-        if not faces:
-            return super().__call__(images, **given, **kwargs)
-        if isinstance(images, (str, Path, bytes)) or not isinstance(images, Iterable):
+        several = _several(images)
+        if several is None:
+            if not faces:
+                return super().__call__(images, **given, **kwargs)
             return next(self._photos([images], faces, given, kwargs))
-        answers = self._photos(images, faces, given, kwargs)
+        if faces:
+            answers = self._photos(several, faces, given, kwargs)
+        else:
+            if kwargs.get("batch_size") is None:
+                kwargs["batch_size"] = self._batch_size or (_CROPS_BATCH if isinstance(images, Sized) else 1)
+            stock = isinstance(images, (list, Dataset))  # else transformers would take it for one image
+            answers = super().__call__(images if stock else (image for image in several), **given, **kwargs)
         return list(answers) if isinstance(images, (list, tuple)) else answers
 
     def _photos(self, photos: Iterable[Any], faces: Any, given: dict, kwargs: dict) -> Iterator[list[dict[str, Any]]]:
@@ -151,6 +168,7 @@ class FacialExpressionPipeline(Pipeline):
         """``embed_stream`` with this pipeline's model: pairs of a key and a picture in, of the key and its faces' embeddings out,
         and their scores where ``asked`` holds the ``labels`` and ``prompts`` for ``scores``."""
         options.setdefault("batch_size", self._batch_size or 16)
+        options.setdefault("device", self.device if self.backend == "torch" else "cpu")
         score = None if asked is None else partial(self.scores, **asked)
         return embed_stream(items, self.image_processor, self.tower, self.detector(faces), score, **options)
 
@@ -213,16 +231,25 @@ class FacialExpressionPipeline(Pipeline):
         """The prototype of each label, (labels, D) float32: the mean of its prompts' normalised embeddings.
 
         It is not normalised again: a product with it is then the mean of the prompts' logits, which is the paper's ensemble.
+
+        Prototypes are kept as long as the model's text side is bit for bit the same: all modules, parameters and buffers but those of
+        the image tower are compared by a digest, however they were changed (also through ``.data`` or under ``inference_mode``). It
+        costs one reading of these weights a call. What is not in them, such as a hook or a number that a module keeps for itself, is
+        not seen. Weights that cannot be read here (offloaded ones, some quantised ones) keep no prototypes.
         """
         labels = tuple(check_labels(labels))
         prompts = check_prompts(prompts)
-        # Parameters count their changes; a trained or reloaded model must not answer with prototypes of its past.
-        key = (labels, prompts, sum(parameter._version for parameter in self.model.parameters()))
-        if key not in self._prototypes:
+        digest = _text_digest(self.model)
+        if digest is None or digest != self._prototypes_of:
+            self._prototypes.clear()
+            self._prototypes_of = digest
+        key = (labels, prompts)
+        found = self._prototypes.get(key)  # held here, for another thread may clear them
+        if found is None:
             if len(self._prototypes) >= _KEPT_PROTOTYPES:
                 del self._prototypes[next(iter(self._prototypes))]
-            self._prototypes[key] = self._encode_prototypes(labels, prompts)
-        return self._prototypes[key]
+            found = self._prototypes[key] = self._encode_prototypes(labels, prompts)
+        return found
 
     def _encode_prototypes(self, labels: tuple[str, ...], prompts: str | tuple[str, ...]) -> torch.Tensor:
         groups = build_prompts(labels, prompts)
@@ -269,6 +296,51 @@ class FacialExpressionPipeline(Pipeline):
         return [
             {"label": label, "score": score} for score, label in sorted(zip(scores, labels), key=lambda pair: -pair[0])
         ]
+
+
+def _several(images: Any) -> Iterable[Any] | None:
+    """The images of a list, dataset or generator; None for what is one image."""
+    if isinstance(images, (str, Path, bytes, Mapping, np.ndarray, torch.Tensor)) or hasattr(images, "read"):
+        return None
+    if isinstance(images, Iterable):
+        return images
+    if hasattr(images, "__getitem__") and hasattr(images, "__len__"):  # torch's Dataset need not be iterable
+        return (images[i] for i in range(len(images)))
+    return None
+
+
+def _text_digest(model: torch.nn.Module) -> bytes | None:
+    """Identifies the modules and weights that prototypes are made with, None where some cannot be read.
+
+    Autograd's version counters would be cheaper, but they see neither ``parameter.data.mul_(2)`` nor inference tensors.
+    """
+    found = hashlib.blake2b(digest_size=16)
+    for path, module in model.named_modules():
+        if path.startswith(_IMAGE_SIDE):
+            continue
+        found.update(f"{path} {type(module)}".encode())
+        for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            try:
+                words = _words(tensor.detach())
+            except (NotImplementedError, RuntimeError, TypeError):  # on no device, or of a type without plain bytes
+                return None
+            found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            found.update(words)
+    return found.digest()
+
+
+def _words(tensor: torch.Tensor) -> bytes:
+    """A checksum of a tensor, of at most some 16 kB: its 64-bit words in rows of 1021, added up by columns without rounding. A change of
+    one bit changes it, and so does a swap, for 1021 is prime and rows of matrices do not line up with it."""
+    flat = tensor.reshape(-1).view(torch.uint8)
+    if flat.storage_offset() % 8:
+        flat = flat.clone()
+    count = flat.numel() // (8 * _COLUMNS)
+    whole = count * 8 * _COLUMNS
+    rows, rest = flat[:whole].view(torch.int64).view(count, _COLUMNS), flat[whole:].cpu().numpy().tobytes()
+    if rows.device.type == "cpu":
+        return np.add.reduce(rows.numpy(), 0).tobytes() + rest  # twice as fast as torch's sum
+    return rows.sum(0).cpu().numpy().tobytes() + rest
 
 
 if __name__ == "modeling_expclip.pipeline_expclip":  # not in a checkpoint's copy, which its config names
