@@ -309,12 +309,17 @@ def _features(
         bar.update(len(rows))
     bar.close()
     if world_size() > 1:
-        shared: list[Any] = [None] * world_size()
-        dist.all_gather_object(shared, (found, errors))
-        found = {row: value for part, _ in shared for row, value in part.items()}
-        errors = {row: error for _, part in shared for row, error in part.items()}
+        found, errors = _gathered(found, errors)
     ordered = [found[row] for row in sorted(found)]
     return torch.stack(ordered) if ordered else torch.empty(0), [errors.get(row) for row in range(len(samples))]
+
+
+def _gathered(found: dict[int, torch.Tensor], errors: dict[int, str]) -> tuple[dict[int, torch.Tensor], dict[int, str]]:
+    """Features and errors of all processes. Features are views, each of which would be sent with its whole batch, so they go as one tensor."""
+    shared: list[Any] = [None] * world_size()
+    dist.all_gather_object(shared, (list(found), torch.stack(list(found.values())) if found else (), errors))
+    found = {row: feature for rows, features, _ in shared for row, feature in zip(rows, features)}
+    return found, {row: error for _, _, part in shared for row, error in part.items()}
 
 
 def _predictions(
