@@ -54,6 +54,9 @@ def main() -> None:
         "(default: paper for its benchmarks, uniform for data of your own)",
     )
     parser.add_argument(
+        "--crop", choices=["detect"], help="find the largest face of each image (default: take images for face crops)"
+    )
+    parser.add_argument(
         "--min-samples",
         type=int,
         default=1,
@@ -93,6 +96,7 @@ def main() -> None:
                 "class_names": class_names,
                 "frames_root": roots.get(benchmark),
                 "short_clips": arguments.short_clips,
+                "crop": arguments.crop,
             }
             classes = LABEL_SETS.get(benchmark, own)
             pairs.append(

@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,10 +21,12 @@ from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, Valu
 from huggingface_hub.constants import HF_HUB_CACHE
 from PIL import Image as PIL
 
+from modeling_expclip.crops import crops_warning
 from modeling_expclip.faces import FaceDetector, crop_face
 from modeling_expclip.processing_expclip import image_endings, open_image
 from modeling_expclip.prompts import canonical_label
 from training.layouts import Entry, find_entries, split_layout
+from training.processes import rank
 from training.recipe import FacesRecipe
 
 Faces = Dataset | IterableDataset
@@ -117,6 +120,21 @@ def find_face(image: PIL.Image, margin: float = 0.0) -> tuple[PIL.Image, tuple[i
     if not found:
         raise NoFaceError("no face found")
     return crop_face(image, found[0], margin), found[0].box
+
+
+def warn_of_scenes(images: Iterable[bytes | PIL.Image], name: str, remedy: str) -> None:
+    """Says, of the first images of what is taken for face crops, if they are none. ``images``: no more than a few are taken."""
+    if rank() == 0 and (warning := crops_warning(images)):
+        print(f"{name}: {warning}: {remedy}", file=sys.stderr)
+
+
+def contents(rows: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    """The encoded images of those rows that have one."""
+    for record in rows:
+        try:
+            yield image_bytes(record)
+        except (OSError, ValueError):  # the run itself lists it
+            continue
 
 
 def readable_face(record: dict[str, Any], faces: FacesRecipe) -> PIL.Image:

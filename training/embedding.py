@@ -24,7 +24,7 @@ from modeling_expclip.lock import only_run
 from training import cache
 from training.cache import Shard, VectorSet
 from training.clip import FrozenClip
-from training.data import face_columns, face_detector, face_of, image_bytes, load_faces
+from training.data import contents, face_columns, face_detector, face_of, image_bytes, load_faces, warn_of_scenes
 from training.processes import local_device, rank, world_size
 from training.recipe import FacesRecipe, Recipe
 from training.sources import origin_of
@@ -228,6 +228,9 @@ def _fill(recipe: Recipe, sources: list[str], output: Path, shard_size: int, str
         jobs.append(Job(vectors, column, lambda items, told=instruction: teacher()(items, told)))
 
     rows_of = faces if total is not None else _named(faces, sources)
+    if recipe.faces.crop == "none":
+        first = contents(faces if total is not None else _named(faces, sources))
+        warn_of_scenes(first, ", ".join(sources), "--override faces.crop=detect finds the faces")
     shards = 0
     with tqdm(total=total and -(-total // world_size()), desc="embed", unit=" faces", disable=rank() > 0) as bar:
         for index, rows in shards_of(rows_of, shard_size, rank(), world_size()):

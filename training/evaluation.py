@@ -32,6 +32,7 @@ from tqdm import tqdm
 from modeling_expclip.files import read_json, whole_file, write_csv, write_json
 from training import comparison, metrics
 from training.baselines import ZeroShotModel, load_zero_shot_model, weights_of
+from training.data import face_detector, warn_of_scenes
 from training.plots import confusion_matrix
 from training.processes import rank, world_size
 from training.samples import Samples, load_samples
@@ -39,7 +40,7 @@ from training.scores import interval_columns, mean_of_folds, of_groups, score_co
 
 COLUMNS = (
     "model", "benchmark", "fold", "prompt_set", "n", "uar", "war", "uar_low", "uar_high", "war_low", "war_high",
-    "skipped", "chance_uar", "seconds", "transformers", "torch", "short_clips", "frames_differ", "model_source", "weights",
+    "skipped", "chance_uar", "seconds", "transformers", "torch", "short_clips", "frames_differ", "crop", "model_source", "weights",
     "data_source", "data", "expclip", "pillow",
 )  # fmt: skip
 
@@ -68,6 +69,7 @@ class Pair:
     class_names: tuple[str, ...] | None = None
     frames_root: str | None = None
     short_clips: str | None = None
+    crop: str | None = None
     min_samples: int = 1
 
     def folder(self, output: Path) -> Path:
@@ -83,6 +85,7 @@ class Pair:
             "class_names": list(self.class_names) if self.class_names else None,
             "frames_root": self.frames_root,
             "short_clips": self.short_clips,
+            "crop": self.crop,
             "min_samples": self.min_samples,
             "prompts": list(prompts),
             "dtype": dtype,
@@ -92,6 +95,7 @@ class Pair:
         return load_samples(
             self.benchmark, self.source, self.classes, self.group,
             class_names=self.class_names, frames_root=self.frames_root, short_clips=self.short_clips,
+            crop=self.crop,
         )  # fmt: skip
 
 
@@ -110,12 +114,18 @@ def evaluate(pairs: Sequence[Pair], prompts: Sequence[str], output: Path, *, bat
 
     Raises ValueError when ``output`` holds the pair with other settings, weights or data, or the data cannot be what the benchmark says.
     """
+    if any(pair.crop == "detect" for pair in pairs):
+        face_detector()  # where it cannot be had, that is no reason to leave every sample out
     loaded: dict[Pair, dict[str, Samples]] = {}
 
     def folds_of(pair: Pair) -> dict[str, Samples]:
         same = replace(pair, name="", model="")
         if same not in loaded:
             loaded[same] = pair.load()
+            if pair.crop is None:
+                warn_of_scenes(
+                    next(iter(loaded[same].values())).first_images(), pair.source, "--crop detect finds the faces"
+                )
         return loaded[same]
 
     weights = {model: weights_of(model) for model in dict.fromkeys(pair.model for pair in pairs)}
@@ -263,7 +273,8 @@ def _run(
         seconds = time.perf_counter() - start
         for row in rows[-len(prompts) :]:
             row |= {"skipped": len(samples) - len(kept), "chance_uar": 100 / len(classes), "seconds": round(seconds, 2)}
-            row |= {"short_clips": samples.short_clips or "", "frames_differ": samples.frames_differ, **traced}
+            row |= {"short_clips": samples.short_clips or "", "frames_differ": samples.frames_differ}
+            row |= {"crop": samples.crop or "", **traced}
     if rank():
         return
     if len(folds) > 1:

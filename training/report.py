@@ -169,7 +169,7 @@ def _origins(measured: Sequence[dict[str, Any]]) -> list[Table]:
     """What was measured, on what and with what, to trace and repeat it."""
     models = [[_shown(row), row["model_source"], row["weights"]] for row in measured]
     data = [
-        [row["benchmark"], row["data_source"], row["data"], row["short_clips"], str(row["frames_differ"])]
+        [row["benchmark"], row["data_source"], row["data"], row["crop"], row["short_clips"], str(row["frames_differ"])]
         for row in measured
     ]
     software = [[name, row[name]] for row in measured for name in ("expclip", "transformers", "torch", "pillow")]
@@ -183,6 +183,7 @@ def _origins(measured: Sequence[dict[str, Any]]) -> list[Table]:
                     "data",
                     "from",
                     "content",
+                    "faces",
                     "clips of 16 frames or fewer",
                     "clips with other numbers of frames than listed",
                 ],

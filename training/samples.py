@@ -18,7 +18,7 @@ from PIL import Image
 
 from modeling_expclip.prompts import LABEL_SETS, canonical_label
 from modeling_expclip.video import clip_indices
-from training.data import image_bytes, load_faces, read_image
+from training.data import NoFaceError, find_face, image_bytes, load_faces, read_image
 from training.layouts import Entry, find_entries, split_layout
 from training.parts import part_of, refuse_several_parts
 
@@ -46,7 +46,8 @@ BENCHMARKS = {
 
 class Samples:
     """Images or clips with their class's name; ``groups`` is what people noted of each sample (an age group, say), or None.
-    ``short_clips`` is the rule for short clips (see ``clip_indices``), None where samples are images."""
+    ``short_clips`` is the rule for short clips (see ``clip_indices``), None where samples are images. ``crop``: ``detect`` to find the
+    largest face of each image, None to take images as they are."""
 
     def __init__(
         self,
@@ -55,9 +56,10 @@ class Samples:
         groups: Sequence[str | None],
         source: Dataset | list[Entry],
         short_clips: str | None = None,
+        crop: str | None = None,
     ):
         self.ids, self.labels, self.groups = list(ids), list(labels), list(groups)
-        self.short_clips, self._source = short_clips, source
+        self.short_clips, self.crop, self._source = short_clips, crop, source
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -70,7 +72,20 @@ class Samples:
         return sum(entry.listed not in (None, len(entry.frames)) for entry in self._source)
 
     def frames(self, row: int) -> list[Image.Image]:
-        """The sample's image, or the paper's 16 frames of its clip, RGB. Raises OSError or ValueError for what cannot be read."""
+        """The sample's image, or the paper's 16 frames of its clip, RGB; with ``crop`` the faces, of frames that show one. Raises OSError or
+        ValueError for what cannot be read, NoFaceError where no face is found."""
+        images = self._images(row)
+        return _faces_of(images) if self.crop == "detect" else images
+
+    def first_images(self) -> Iterator[Image.Image]:
+        """The first image of each sample that can be read."""
+        for row in range(len(self)):
+            try:
+                yield self._images(row)[0]
+            except (OSError, ValueError):  # the run itself says so
+                continue
+
+    def _images(self, row: int) -> list[Image.Image]:
         if isinstance(self._source, Dataset):
             return [read_image(image_bytes(self._source[row]))]
         files = self._source[row].frames
@@ -105,6 +120,21 @@ class Samples:
         yield from (files[i] for i in dict.fromkeys(clip_indices(len(files))))  # of a short clip all, whatever its rule
 
 
+def _faces_of(images: list[Image.Image]) -> list[Image.Image]:
+    faces, found = [], {}  # a short clip shows one image more than once
+    for image in images:
+        if id(image) not in found:
+            try:
+                found[id(image)] = find_face(image)[0]
+            except NoFaceError:
+                found[id(image)] = None
+        if found[id(image)] is not None:
+            faces.append(found[id(image)])
+    if not faces:
+        raise NoFaceError("no face found")
+    return faces
+
+
 def _content(file: Path) -> bytes:
     try:
         return file.read_bytes()
@@ -129,6 +159,7 @@ def load_samples(
     class_names: Sequence[str] | None = None,
     frames_root: str | None = None,
     short_clips: str | None = None,
+    crop: str | None = None,
 ) -> dict[str, Samples]:
     """The folds of a benchmark's data, by name ("all" where there is one).
 
@@ -139,6 +170,7 @@ def load_samples(
         group: a column of Parquet data.
         class_names: what labels that are numbers mean, from 0.
         frames_root: the folder in which the clips of annotation lists lie, where the lists name them on another machine.
+        crop: ``detect`` or None, see ``Samples``.
         short_clips: ``paper`` or ``uniform``, see ``clip_indices``; None is ``paper`` for BENCHMARKS, ``uniform`` for others.
 
     Raises FileNotFoundError or ValueError for data that is not as it should be: several parts of a data set in one folder, or a label that is
@@ -160,7 +192,9 @@ def load_samples(
         labels = candidates([entry.label for entry in entries], where)
         clips = benchmark.dynamic if name in BENCHMARKS else any(len(entry.frames) > 1 for entry in entries)
         rule = short_clips or ("paper" if name in BENCHMARKS else "uniform")
-        return Samples([entry.id for entry in entries], labels, [None] * len(entries), entries, rule if clips else None)
+        return Samples(
+            [entry.id for entry in entries], labels, [None] * len(entries), entries, rule if clips else None, crop
+        )
 
     if not layout and benchmark.dynamic and folder.is_dir() and (lists := _lists(folder, name, benchmark.folds)):
         return {fold: from_entries(file, "list") for fold, file in lists.items()}
@@ -177,7 +211,7 @@ def load_samples(
     faces = load_faces([source], labels="own", columns=[group] if group else [])
     labels = candidates(faces["label"], [f"{path}: {row}" for row in faces["id"]])
     groups = [None if value is None else str(value) for value in faces[group]] if group else [None] * len(faces)
-    return {"all": Samples(faces["id"], labels, groups, faces.select_columns(["image"]))}
+    return {"all": Samples(faces["id"], labels, groups, faces.select_columns(["image"]), crop=crop)}
 
 
 def _lists(folder: Path, benchmark: str, folds: int) -> dict[str, Path]:

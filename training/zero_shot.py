@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from modeling_expclip.prompts import PROMPT_SETS, build_prompts
 from training.clip import FrozenClip
-from training.data import NoFaceError, face_columns, load_faces, readable_face
+from training.data import NoFaceError, contents, face_columns, load_faces, readable_face, warn_of_scenes
 from training.layouts import split_layout
 from training.metrics.recall import war_uar
 from training.parts import refuse_several_parts
@@ -66,6 +66,8 @@ def load_zero_shot(source: str, clip: FrozenClip, classes: Sequence[str], faces_
     if len(known) < len(faces):
         print(f"{source}: {len(faces) - len(known)} of {len(faces)} faces have other labels and are left out")
     faces = faces.select(known)
+    if faces_recipe.crop == "none":
+        warn_of_scenes(contents(faces), source, "faces.crop: detect finds the faces")
     parts, labels = [], []
     for start in tqdm(range(0, len(faces), _BATCH), desc=f"embed {source}", unit=" batches"):
         images = []

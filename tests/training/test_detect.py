@@ -17,9 +17,11 @@ from modeling_expclip.faces import Face, crop_face
 from tests.conftest import picture
 from tests.training.conftest import call
 from training import data
+from training.baselines import load_zero_shot_model
 from training.clip import FrozenClip
 from training.embedding import embed
 from training.recipe import FacesRecipe, load_recipe
+from training.samples import load_samples
 from training.training_run import ImageDataset
 from training.zero_shot import load_zero_shot
 
@@ -137,6 +139,66 @@ def test_a_score_leaves_out_images_without_a_face_and_says_how_many(scenes, desc
     assert found.truth.tolist() == [i % 2 for i in largest]
     crops = [crop_face(images[i], Face(box, 0.9, ())) for i, box in largest.items()]
     torch.testing.assert_close(found.image, clip(crops), atol=1e-5, rtol=0)
+
+
+def benchmark(monkeypatch, clip_folder, path, output, *options):
+    models = (f"one={clip_folder}", f"two={clip_folder}")
+    arguments = ("--model", *models, "--data", f"mine={path}", "--prompts", "photo", "--output", output, *options)
+    return call("benchmark", *arguments, monkeypatch=monkeypatch)
+
+
+def test_a_benchmark_of_photos_scores_the_faces_in_them(tmp_path, scenes, clip_folder, detector, monkeypatch):
+    path, images, largest = scenes
+    assert benchmark(monkeypatch, clip_folder, path, tmp_path / "results", "--crop", "detect") == 0
+    rows = list(csv.DictReader((tmp_path / "results" / "results.csv").open()))
+    assert {(row["n"], row["skipped"], row["crop"]) for row in rows} == {("4", "2", "detect")}
+    table = pq.read_table(tmp_path / "results" / "one" / "mine" / "predictions.parquet").to_pylist()
+    assert [row["error"] for row in table if row["error"]] == ["NoFaceError: no face found"] * 2
+    model = load_zero_shot_model(str(clip_folder))
+    crops = [crop_face(images[i], Face(box, 0.9, ())) for i, box in largest.items()]
+    expected = model.logits(model.image_features(crops), sorted(LABELS), "photo").softmax(-1)
+    found = [[row[f"p_{label}"] for label in sorted(LABELS)] for row in table if not row["error"]]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    # Another request for the same output: images as they are.
+    assert benchmark(monkeypatch, clip_folder, path, tmp_path / "results") == 2
+
+
+def test_a_clip_is_its_frames_that_show_a_face(tmp_path, detector):
+    for i in range(20):
+        folder = tmp_path / "clips" / "anger" / "film"
+        folder.mkdir(parents=True, exist_ok=True)
+        scene(i, [(5, 5, 25 + i, 30)] if i % 4 else []).save(folder / f"{i:03d}.png")
+    samples = load_samples("mine", f"clips={tmp_path / 'clips'}", None, crop="detect")["all"]
+    whole = load_samples("mine", f"clips={tmp_path / 'clips'}", None)["all"]
+    assert len(whole.frames(0)) == 16
+    frames = samples.frames(0)
+    assert len(frames) == 12 and {frame.size for frame in frames} <= {(side, side) for side in range(25, 45)}
+
+
+def test_scenes_taken_for_crops_are_said_once(tmp_path, scenes, described, clip_folder, detector, monkeypatch, capsys):
+    path, looked_at = scenes[0], []
+
+    def warning(images):
+        looked_at.append(sum(1 for _ in images))
+        return "6 of the first 6 images show no face that fills them, but images are taken as face crops here"
+
+    monkeypatch.setattr(data, "crops_warning", warning)
+    embed(described(), [str(path)], tmp_path / "cache", 4)
+    assert capsys.readouterr().err.count(f"{path}: 6 of the first 6 images show no face") == 1
+    embed(described(), [str(path)], tmp_path / "streamed", 4, streaming=True)
+    assert capsys.readouterr().err.count("here: --override faces.crop=detect finds the faces") == 1
+    load_zero_shot(str(path), FrozenClip(described().clip), LABELS, FacesRecipe())
+    assert capsys.readouterr().err.count("here: faces.crop: detect finds the faces") == 1
+    assert benchmark(monkeypatch, clip_folder, path, tmp_path / "results") == 0  # two models on one data set
+    assert capsys.readouterr().err.count("here: --crop detect finds the faces") == 1
+    assert looked_at == [6, 6, 6, 6]
+
+    embed(described("faces.crop=detect"), [str(path)], tmp_path / "found", 4)
+    load_zero_shot(str(path), FrozenClip(described().clip), LABELS, FacesRecipe(crop="detect"))
+    assert benchmark(monkeypatch, clip_folder, path, tmp_path / "faces", "--crop", "detect") == 0
+    monkeypatch.setenv("RANK", "1")  # another process of torchrun
+    data.warn_of_scenes([], "", "")
+    assert len(looked_at) == 4
 
 
 def test_training_from_images_wants_a_cache_for_it(scenes, described):
