@@ -23,8 +23,8 @@ _PATIENCE = 0.2  # seconds, for a file that its holder removed between our openi
 def held(lock: Path, what: Path, name: str) -> Iterator[None]:
     """Holds the file ``lock`` for this process and removes it at the end, so that a folder is published without it.
 
-    Raises BlockingIOError while another run holds it, another OSError where no file can be made there: both tell the user of ``what``
-    is written, and to choose another ``name``. On a file system that keeps no locks the run goes on, and says so.
+    Raises BlockingIOError while another run holds it, another OSError where no file can be made there: both say that ``what`` cannot be
+    written to, and to choose another ``name``. On a file system that keeps no locks the run goes on, and says so.
     """
     # Not filelock's soft lock, where there are none: the mark of a run that was killed would stop the next.
     system = FileLock(lock, timeout=_PATIENCE, poll_interval=_PATIENCE / 10, fallback_to_soft=False)

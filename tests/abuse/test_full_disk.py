@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from modeling_expclip.cli import main
 from tests.abuse.commands import LimitedFiles, MemoryDisk, ask, refusal, write_recipe
+from tests.conftest import picture
 from tests.training.conftest import content_of, write_faces
 from training.embedding import embed
 from training.recipe import load_recipe
@@ -89,3 +91,26 @@ def test_the_benchmark(tmp_path, clip_folder, disk, size):
     found, expected = files(folder), files(tmp_path / "undisturbed")
     assert found.keys() == expected.keys()
     assert found["m/mine/predictions.parquet"] == expected["m/mine/predictions.parquet"]
+
+
+@pytest.mark.parametrize("size", [4_096, 12_288])
+def test_classify(tmp_path, checkpoint, disk, capsys, size):
+    """Full while rows are kept, and (on a disk of its own) when the table is written from them."""
+    faces = tmp_path / "faces"
+    faces.mkdir()
+    for number in range(30):
+        picture(number, (32, 32)).save(faces / f"{number:02d}.png")
+    command = ["classify", str(faces), "--model", str(checkpoint), "--batch-size", "4", "--labels", "a,b", "--output"]
+    assert main([*command, str(tmp_path / "undisturbed.csv")]) == 0
+    small = disk(size)
+    output = small.folder / "out.csv"
+    capsys.readouterr()
+    assert main([*command, str(output)]) == 2
+    said = capsys.readouterr().err
+    assert f"{output}" in said and "cannot be written" in said and "Traceback" not in said
+    assert {path.name for path in small.folder.iterdir()} <= {"out.csv.unfinished"}
+    small.make_room()
+    assert main([*command, str(output)]) == 0
+    rows, expected = output.read_text().splitlines(), (tmp_path / "undisturbed.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == [row.split(",")[0] for row in expected]
+    assert [path.name for path in small.folder.iterdir()] == ["out.csv"]

@@ -3,7 +3,6 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 from PIL import Image
 
 from modeling_expclip import LABEL_SETS
+from modeling_expclip.classify import find_files
 from modeling_expclip.cli import main
 from tests.conftest import picture
 
@@ -197,13 +197,11 @@ def test_what_is_no_file_is_a_row_and_never_waited_for(checkpoint, faces, tmp_pa
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(tmp_path / "s.png"))
     given = (tmp_path / "fifo.png", tmp_path / "s.png", "/dev/null", faces)
-    signal.alarm(100)  # opening a FIFO waits for a writer
-    try:
-        assert classify(checkpoint, *given, "--output", tmp_path / "out.json") == 0
-        assert classify(checkpoint, tmp_path / "fifo.png", "--frames-fps", 5) == 1
-    finally:
-        signal.alarm(0)
-        server.close()
+    listed = {row.path: row.error for row in find_files(map(str, given))}
+    assert all(listed[str(path)] for path in (*given[:3], faces / "fifo.mp4")), "opening them would wait for a writer"
+    assert find_files([str(given[0])], frames_fps=5)[0].error
+    assert classify(checkpoint, *given, "--output", tmp_path / "out.json") == 0
+    server.close()
     errors = {row["path"].rpartition("/")[2]: row["error"] for row in json.loads((tmp_path / "out.json").read_text())}
     assert "fifo.png is a FIFO, not a file" in errors["fifo.png"] and "is a FIFO" in errors["fifo.mp4"]
     assert "is a socket" in errors["s.png"] and "/dev/null is a device" in errors["null"]
