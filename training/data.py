@@ -1,6 +1,6 @@
 """Any face data becomes one ``datasets`` schema: ``id`` (string), ``image`` (not decoded yet) and ``label`` (string or null).
 
-In: paths of folders, Parquet files, annotation lists, or Hub ids. Out: a Dataset, or an IterableDataset when streaming,
+In: paths of folders, Parquet files, annotation lists, or Hub ids. Out: a Dataset, or a Stream when streaming,
 from which ``read_image`` makes RGB faces; columns that a teacher or the cropping reads are kept beside the three.
 """
 
@@ -19,8 +19,9 @@ from modeling_expclip.processing_expclip import image_endings, open_image
 from modeling_expclip.prompts import canonical_label
 from training.layouts import Entry, find_entries, split_layout
 from training.recipe import FacesRecipe
+from training.streams import Stream, joined
 
-Faces = Dataset | IterableDataset
+Faces = Dataset | Stream
 Labels = Literal["none", "paper", "own"]
 SCHEMA = {"id": Value("string"), "image": Image(decode=False), "label": Value("string")}
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -57,7 +58,9 @@ def load_faces(
         )
     names = _names([split_layout(source)[1] for source in sources]) if len(sources) > 1 else [""]
     parts = [_load(source, name, labels, tuple(columns), frames, streaming) for source, name in zip(sources, names)]
-    return parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
+    if len(parts) == 1:
+        return parts[0]
+    return joined(parts) if all(isinstance(part, Stream) for part in parts) else datasets.concatenate_datasets(parts)
 
 
 def image_bytes(record: dict[str, Any]) -> bytes:
@@ -155,7 +158,7 @@ def _load(source: str, prefix: str, labels: Labels, columns: tuple[str, ...], fr
     return _from_entries(entries, path, prefix, labels, frames)
 
 
-def _read_parquet(files: list[Path], streaming: bool) -> Faces:
+def _read_parquet(files: list[Path], streaming: bool) -> Dataset | IterableDataset:
     for file in files:
         if not file.is_file():
             raise FileNotFoundError(f"no file {file}")
@@ -191,7 +194,9 @@ def _from_entries(entries: list[Entry], source: str, prefix: str, labels: Labels
     return Dataset.from_dict(rows, features=Features(SCHEMA))
 
 
-def _table(table: Faces, source: str, prefix: str, labels: Labels, columns: tuple[str, ...]) -> Faces:
+def _table(
+    table: Dataset | IterableDataset, source: str, prefix: str, labels: Labels, columns: tuple[str, ...]
+) -> Faces:
     """A table with an image column -> the schema."""
     if table.features is None:
         table = table._resolve_features()  # a streamed table may not know its columns before its first rows
@@ -221,7 +226,7 @@ def _table(table: Faces, source: str, prefix: str, labels: Labels, columns: tupl
         return {"id": f"{prefix}{number}", "label": _known(_word(record.get("label"), names, where), where, labels)}
 
     if isinstance(table, IterableDataset):
-        return table.map(own, with_indices=True)
+        return Stream([(table, own)])
     # Not map(), which would copy every image into another file to add two small columns.
     small = table.select_columns([name for name in ("id", "label") if name in table.column_names])
     rows = (
