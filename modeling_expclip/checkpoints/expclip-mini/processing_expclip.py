@@ -12,16 +12,19 @@ import os
 import re
 import stat
 import struct
+import time
 import urllib.request
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, IcoImagePlugin, Image, UnidentifiedImageError
 from transformers import AutoProcessor, BatchFeature, CLIPImageProcessorPil, ProcessorMixin
 
 from .configuration_expclip import ExpCLIPConfig
@@ -29,7 +32,22 @@ from .configuration_expclip import ExpCLIPConfig
 # What users have. Pillow knows more formats, some of which run other programs on what they are given (EPS).
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "TGA", "ICO")
 _DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N", "I")
-_URL_TIMEOUT = 30  # seconds
+_URL_SECONDS = 60  # in all
+_URL_SILENCE = 10  # seconds
+_URL_BYTES = 100 * 2**20
+_URL_HANDLERS = [
+    getattr(urllib.request, name)
+    for name in "ProxyHandler HTTPHandler HTTPSHandler UnknownHandler HTTPRedirectHandler HTTPDefaultErrorHandler HTTPErrorProcessor".split()
+]
+_MOST_READS = 10_000  # of a header; others have some hundred
+_MOST_SCANS = 100  # progressive pictures have some ten
+_JPEG_SEGMENT = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
+_STRIP = 2**20  # pixels
+# Written in Python by Pillow: seconds for pictures that a small file declares, and of the first, time that grows with the square of its size.
+_SLOW = {
+    "ppm_plain": "plain-text PNM is not read; save it as PNG or binary PNM",
+    "bmp_rle": "compressed BMP is not read; save it as PNG",
+}
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -92,7 +110,8 @@ def open_image(image: str | Path | bytes | Image.Image, max_pixels: int | None =
     if isinstance(image, bytes):
         return _open_file(io.BytesIO(image), "the picture", max_pixels)
     if hasattr(image, "read"):
-        return _open_file(image, "the picture", max_pixels)
+        seekable = getattr(image, "seekable", bool)()
+        return _open_file(image if seekable else io.BytesIO(image.read()), "the picture", max_pixels)
     if not isinstance(image, (str, Path)):
         raise ValueError(f"expected a path, a URL, a file's content or a PIL image, got {type(image).__name__}")
     if str(image).startswith(("http://", "https://")):
@@ -102,21 +121,88 @@ def open_image(image: str | Path | bytes | Image.Image, max_pixels: int | None =
 
 
 def _open_file(file: Any, name: str, max_pixels: int | None) -> Image.Image:
+    counted = _ShortHeader(file)
     with _decoding(name):
-        opened = Image.open(file, formats=readable_formats())
+        inner = _inside_icon(counted)
+    if inner is not None:
+        _check_size(inner, max_pixels)
+    with _decoding(name):
+        opened = Image.open(counted, formats=readable_formats())
+        counted.left = None
+        if opened.format in ("JPEG", "MPO"):
+            file.seek(0)
+            if _scans(file.read()) > _MOST_SCANS:
+                raise OSError(f"it holds more than {_MOST_SCANS} scans, each as slow as a picture")
     with opened:
         return to_rgb(opened, name, max_pixels)
 
 
+def _inside_icon(file: Any) -> tuple[int, int] | None:
+    """The size of the picture inside an icon. It may be larger than the icon, and Pillow decodes it when it opens the file."""
+    file.seek(0)
+    start = file.read(4)
+    file.seek(0)
+    return IcoImagePlugin.IcoFile(file).frame(0).size if start == b"\0\0\1\0" else None
+
+
+class _ShortHeader:
+    """A file that is read at most ``_MOST_READS`` times, until ``left`` is None. Pillow reads what comes before the pixels in pieces, however
+    many there are, and puts some kinds together again with each new piece: GIF's comments, JPEG's EXIF."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.left: int | None = _MOST_READS
+
+    def read(self, *size: int) -> bytes:
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise OSError("its header has too many parts; save it again with another program")
+        return self._file.read(*size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def _scans(jpeg: bytes) -> int:
+    """How often a JPEG's decoder goes over the whole picture."""
+    count, place = 0, 2
+    while (found := _JPEG_SEGMENT.search(jpeg, place)) and found[1] != b"\xd9":
+        count += found[1] == b"\xda"
+        place = found.end() + int.from_bytes(jpeg[found.end() : found.end() + 2], "big")
+    return count
+
+
 def _fetch(url: str) -> bytes:
+    """What an address answers with. Another thread reads it: whatever the server does, this one waits _URL_SECONDS at most, and Ctrl-C
+    ends it at once."""
+    found: SimpleQueue = SimpleQueue()
+    Thread(target=lambda: found.put(_download(url)), daemon=True).start()
     try:
-        with urllib.request.urlopen(url, timeout=_URL_TIMEOUT) as answer:
-            return answer.read()
-    except (
-        http.client.HTTPException,
-        OverflowError,
-    ) as error:  # impossible addresses, answers that break off: no OSErrors
-        raise OSError(f"{url} cannot be fetched: {type(error).__name__}: {error}") from None
+        content = found.get(timeout=_URL_SECONDS)
+    except Empty as error:
+        raise OSError(f"{url!r} cannot be fetched: it took more than {_URL_SECONDS} seconds") from error
+    if isinstance(content, Exception):
+        raise OSError(f"{url!r} cannot be fetched: {type(content).__name__}: {content}") from content
+    return content
+
+
+def _download(url: str) -> bytes | Exception:
+    opener = urllib.request.OpenerDirector()  # the usual one follows redirections to FTP too
+    for handler in _URL_HANDLERS:
+        opener.add_handler(handler())
+    content, end = bytearray(), time.monotonic() + _URL_SECONDS
+    try:
+        with opener.open(url, timeout=_URL_SILENCE) as answer:
+            while part := answer.read1(2**16):
+                content += part
+                if len(content) > _URL_BYTES or time.monotonic() > end:
+                    raise OSError(f"it is larger than {_URL_BYTES} bytes, or too slow")
+            if answer.length:
+                raise http.client.IncompleteRead(bytes(content), answer.length)
+    except Exception as error:  # impossible addresses and answers that break off: of many kinds
+        return error
+    return bytes(content)
 
 
 @contextmanager
@@ -127,17 +213,19 @@ def _decoding(name: str) -> Iterator[None]:
     except Image.DecompressionBombError as error:
         pixels = re.search(r"\d+", str(error))
         count = f"{pixels[0]} pixels are" if pixels else "it has"
-        raise ValueError(f"refused: {count} more than {Image.MAX_IMAGE_PIXELS}; scale the picture down first") from None
-    except UnidentifiedImageError:
+        raise ValueError(
+            f"refused: {count} more than {Image.MAX_IMAGE_PIXELS}; scale the picture down first"
+        ) from error
+    except UnidentifiedImageError as error:
         # Pillow's own message names an object in memory, another one each time.
         what = "the content is not an" if name == "the picture" else f"cannot identify image file {name!r}: not an"
-        raise UnidentifiedImageError(f"{what} image of a known format, or cut off") from None
+        raise UnidentifiedImageError(f"{what} image of a known format, or cut off") from error
     except OSError as error:
         if error.errno is not None:  # the system's, which names the file
             raise
-        raise OSError(f"{name} is damaged or cut off: {error}") from None
+        raise OSError(f"{name} is damaged or cut off: {error}") from error
     except _DAMAGED as error:
-        raise OSError(f"{name} is damaged or cut off: {type(error).__name__}: {error}") from None
+        raise OSError(f"{name} is damaged or cut off: {type(error).__name__}: {error}") from error
 
 
 def to_rgb(image: Image.Image, name: str = "the picture", max_pixels: int | None = None) -> Image.Image:
@@ -146,39 +234,70 @@ def to_rgb(image: Image.Image, name: str = "the picture", max_pixels: int | None
     Grey of more than 8 bits does not say how many it uses; 12 are assumed for values up to 4095, 16 above. ``name`` is for errors,
     which are those of ``open_image``.
     """
-    width, height = image.size
-    limit = smaller_limit(max_pixels)
+    _check_size(image.size, max_pixels)
+    for part in getattr(image, "tile", ()):
+        if part[0] in _SLOW:
+            raise ValueError(f"refused: {_SLOW[part[0]]}")
+    with _decoding(name):
+        image.load()
+    if image.mode == "F":
+        raise ValueError("pictures with floating-point pixels have no agreed range; save it with 8 or 16 bits first")
+    with _decoding(name):
+        rgb = _rgb(_upright(image))
+        rgb = rgb.copy() if rgb is image else rgb
+        rgb.info = {}  # without EXIF, lest it be turned again
+        return rgb
+
+
+def _check_size(size: tuple[int, int], max_pixels: int | None) -> None:
+    (width, height), limit = size, smaller_limit(max_pixels)
     if limit is not None and width * height > limit:
         raise ValueError(f"refused: {width} x {height} is more than {limit} pixels; scale the picture down first")
     if not width or not height:
         raise ValueError(f"refused: {width} x {height} pixels are no picture")
-    with _decoding(name):
-        image.load()
-        image = _upright(image)
-        if image.mode in _DEEP_GREY:  # PIL's own conversion would clip everything above 255 to white
-            values = np.asarray(image).astype(np.int64).clip(0, 65535)
-            brightest = values.max(initial=0)
-            shift = 8 if brightest > 4095 else 4 if brightest > 255 else 0
-            return Image.fromarray((values >> shift).astype(np.uint8)).convert("RGB")
-        if image.mode in ("La", "RGBa"):  # premultiplied; PIL converts them only to their ordinary twins
-            image = image.convert(image.mode.upper())
-        if image.mode != "F":
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            return image.convert("RGB")
-    raise ValueError("pictures with floating-point pixels have no agreed range; save it with 8 or 16 bits first")
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode in _DEEP_GREY:  # PIL's own conversion would clip everything above 255 to white
+        brightest = max(int(np.asarray(strip).max()) for _, strip in _strips(image))
+        shift = 8 if brightest > 4095 else 4 if brightest > 255 else 0
+        return _by_strips(
+            image, lambda strip: Image.fromarray((np.asarray(strip).clip(0, 65535) >> shift).astype(np.uint8))
+        )
+    if image.mode in ("La", "RGBa"):  # premultiplied; PIL converts them only to their ordinary twins
+        image = image.convert(image.mode.upper())
+    if image.has_transparency_data:
+        return _by_strips(image, _on_white)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """What lies between rows of the image, and the first of them."""
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _by_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """RGB, made in strips: what lies between needs several times the memory of the picture."""
+    rgb = Image.new("RGB", image.size)
+    for top, strip in _strips(image):
+        rgb.paste(convert(strip).convert("RGB"), (0, top))
+    return rgb
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """A copy with its EXIF orientation applied, and without EXIF, lest it be turned again."""
+    """The image itself, or as its EXIF orientation turns it."""
     try:
         turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except (OSError, *_DAMAGED):  # many programs write EXIF that cannot be read; the picture behind it is whole
         turn = None
-    copy = image.copy() if turn is None else image.transpose(turn)
-    copy.info = {key: value for key, value in image.info.items() if key == "transparency"}
-    return copy
+    return image if turn is None else image.transpose(turn)
 
 
 def check_sides(image: Image.Image, image_processor) -> None:

@@ -5,19 +5,25 @@ Travels inside every checkpoint.
 
 from __future__ import annotations
 
-from collections import deque
+import math
+import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from queue import SimpleQueue
+from threading import Condition, Thread
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from .faces import DEFAULT_MARGIN, Face, FaceDetector, crop_face
 from .processing_expclip import check_sides, open_image, scale_pixels
 
 _END = object()
+_PIXELS_AHEAD = 2**25  # four frames of 3840 x 2160
+_PATIENCE = 1.0  # seconds, for threads to end with what they are doing
 
 
 @dataclass
@@ -116,21 +122,69 @@ def embed_stream(
 
 
 def _threaded(function: Callable[[Any], Any], items: Iterable[Any], workers: int, ahead: int) -> Iterator[Any]:
-    """``function`` of each item, in order; one thread draws the items, ``workers`` others work on at most ``ahead`` of them."""
-    iterator = iter(items)
-    with ThreadPoolExecutor(1) as source, ThreadPoolExecutor(workers) as pool:
+    """``function`` of each item, in order; one thread draws the items, ``workers`` others work on them.
 
-        def submit() -> None:
-            drawn = source.submit(next, iterator, _END)
-            pending.append(pool.submit(lambda: _END if (item := drawn.result()) is _END else function(item)))
+    At most ``ahead`` items wait at once, and of those that are PIL images no more than _PIXELS_AHEAD pixels. When the caller stops, or is
+    stopped, nothing waits for the threads: a server may be answering one of them.
+    """
+    room = Condition()
+    tasks: SimpleQueue = SimpleQueue()
+    results: SimpleQueue = SimpleQueue()
+    waiting = pixels = 0
+    stopped = False
 
-        pending: deque = deque()
+    def draw() -> None:
+        nonlocal waiting, pixels
         try:
-            for _ in range(ahead):
-                submit()
-            while (result := pending.popleft().result()) is not _END:
-                submit()
-                yield result
-        finally:
-            source.shutdown(wait=False, cancel_futures=True)
-            pool.shutdown(wait=False, cancel_futures=True)
+            for item in items:
+                size = math.prod(item[1].size) if isinstance(item[1], Image.Image) else 0
+                with room:
+                    while not stopped and waiting and (waiting >= ahead or pixels + size > _PIXELS_AHEAD):
+                        room.wait()
+                    if stopped:
+                        return
+                    waiting += 1
+                    pixels += size
+                result: Future = Future()
+                tasks.put((item, size, result))
+                results.put(result)
+                del item  # it may be a large picture, and the next one is being drawn
+        except BaseException as error:
+            result = Future()
+            result.set_exception(error)
+            results.put(result)
+        results.put(_END)
+
+    def work() -> None:
+        nonlocal pixels
+        while (task := tasks.get()) is not _END:
+            item, size, result = task
+            del task
+            try:
+                result.set_result(None if stopped else function(item))
+            except BaseException as error:
+                result.set_exception(error)
+            del item, result
+            with room:
+                pixels -= size
+                room.notify_all()
+
+    threads = [Thread(target=target, daemon=True) for target in (draw, *[work] * workers)]
+    for thread in threads:
+        thread.start()
+    try:
+        while (result := results.get()) is not _END:
+            answer = result.result()
+            with room:
+                waiting -= 1
+                room.notify_all()
+            yield answer
+    finally:
+        with room:
+            stopped = True
+            room.notify_all()
+        for _ in range(workers):
+            tasks.put(_END)
+        end = time.monotonic() + _PATIENCE
+        for thread in threads:
+            thread.join(max(0, end - time.monotonic()))

@@ -193,10 +193,7 @@ def open_video(source: str | Path, max_pixels: int | None = None) -> Iterator[An
 
     Raises ValueError for what is no such video, OSError for what cannot be opened, ImportError without PyAV.
     """
-    try:
-        import av
-    except ImportError as error:
-        raise ImportError("reading video needs PyAV: pip install av") from error
+    av = _pyav()
     if str(source).startswith(("http://", "https://")):
         raise ValueError(f"{source}: videos are read from files only; download it first")
     # With the list of protocols empty, a demuxer that opens other files after all gets none.
@@ -228,6 +225,14 @@ def open_video(source: str | Path, max_pixels: int | None = None) -> Iterator[An
         yield container
 
 
+def _pyav() -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise ImportError("reading video needs PyAV: pip install av") from error
+    return av
+
+
 def forgiving_options(pyav: str) -> dict[str, Any]:
     """For ``av.open``: titles that are no UTF-8 are no reason to refuse a film. PyAV 19 forgives them without being asked."""
     return {"metadata_errors": "replace"} if Version(pyav) < Version("19") else {}
@@ -235,9 +240,8 @@ def forgiving_options(pyav: str) -> dict[str, Any]:
 
 def _file(source: str | Path, meter: _Meter) -> Iterator[tuple[float, Any]]:
     """Times and PyAV's frames of a file."""
+    damage = _pyav().error.FFmpegError
     with open_video(source, meter.pixels) as container:
-        from av.error import FFmpegError
-
         stream = container.streams.video[0]
         codec = stream.codec_context
         # Threads that work on several frames at once have made them before their size can be seen; those of one frame are slower.
@@ -250,7 +254,7 @@ def _file(source: str | Path, meter: _Meter) -> Iterator[tuple[float, Any]]:
             sized = bool(codec.width)
             try:
                 frames = packet.decode()
-            except FFmpegError:
+            except damage:
                 frames = []
                 damaged += 1
                 refused |= sized and not codec.width  # what FFmpeg makes of a size beyond its limit

@@ -1,0 +1,143 @@
+"""Pictures from servers that drip, lie and never end: an error within the deadline, little memory, and Ctrl-C works at once."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+from modeling_expclip import processing_expclip
+from modeling_expclip.processing_expclip import open_image
+from tests.abuse.costs import peak_megabytes, within
+from tests.abuse.pictures import encoded
+from tests.abuse.servers import serve
+
+PNG = encoded(Image.new("RGB", (8, 6), "red"), "PNG")
+LATE = r"a\.png' cannot be fetched: .*(more than 1 seconds|too slow)"
+
+
+def whole(request):
+    request.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % len(PNG) + PNG)
+
+
+def drip(request, start: bytes):
+    request.wfile.write(start)
+    for _ in range(300):
+        request.wfile.write(b"a")
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    monkeypatch.setattr(processing_expclip, "_URL_SECONDS", 1)
+    monkeypatch.setattr(processing_expclip, "_URL_BYTES", 5 * 2**20)
+
+
+def test_a_whole_answer_is_read():
+    with serve(whole) as address:
+        assert open_image(f"{address}/a.png").size == (8, 6)
+
+
+@pytest.mark.parametrize(
+    "start", [b"", b"HTTP/1.0 200 OK\r\nX: ", b"HTTP/1.0 200 OK\r\n\r\n"], ids=["line", "header", "body"]
+)
+def test_servers_that_drip_are_left(hasty, start):
+    with serve(lambda request: drip(request, start)) as address, within(5), pytest.raises(OSError, match=LATE):
+        open_image(f"{address}/a.png")
+
+
+def test_servers_that_say_nothing_are_left(hasty):
+    with serve(lambda request: time.sleep(3)) as address, within(5), pytest.raises(OSError, match=LATE):
+        open_image(f"{address}/a.png")
+
+
+@pytest.mark.parametrize("length", [None, 10**12, 5])
+def test_answers_without_end_are_left(hasty, length):
+    """Also where they say another length: beyond the limit nothing is read; what is more than was said is left out."""
+    said = b"" if length is None else b"Content-Length: %d\r\n" % length
+
+    def answer(request):
+        request.wfile.write(b"HTTP/1.0 200 OK\r\n" + said + b"\r\n")
+        for _ in range(500):
+            request.wfile.write(b"a" * 2**20)
+
+    message = "not an image" if length == 5 else "larger than 5242880 bytes"
+    with serve(answer) as address, within(10), peak_megabytes() as peak, pytest.raises(OSError, match=message):
+        open_image(f"{address}/a.png")
+    assert peak.megabytes < 40
+
+
+def test_answers_that_break_off_are_told():
+    def answer(request):
+        request.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Length: 99999\r\n\r\n" + PNG)
+
+    with serve(answer) as address, pytest.raises(OSError, match="cannot be fetched: IncompleteRead"):
+        open_image(f"{address}/a.png")
+
+
+@pytest.mark.parametrize("target", ["ftp://127.0.0.1/a.png", "file:///etc/passwd", "data:image/png;base64,AAAA"])
+def test_redirections_leave_the_web_for_nothing(target):
+    def answer(request):
+        request.wfile.write(b"HTTP/1.0 302 Found\r\nLocation: " + target.encode() + b"\r\n\r\n")
+
+    with serve(answer) as address, within(10), pytest.raises(OSError, match="cannot be fetched"):
+        open_image(f"{address}/a.png")
+
+
+def test_redirections_are_followed_but_not_for_ever():
+    def answer(request):
+        if request.path == "/a.png":
+            request.wfile.write(b"HTTP/1.0 302 Found\r\nLocation: /b.png\r\n\r\n")
+        elif request.path == "/b.png":
+            whole(request)
+        else:
+            request.wfile.write(b"HTTP/1.0 302 Found\r\nLocation: /loop\r\n\r\n")
+
+    with serve(answer) as address, within(10):
+        assert open_image(f"{address}/a.png").size == (8, 6)
+        with pytest.raises(OSError, match="cannot be fetched"):
+            open_image(f"{address}/loop")
+
+
+WAITING = """
+import sys
+from modeling_expclip import processing_expclip, stream
+from PIL import Image
+def pictures():
+    print("reading", flush=True)
+    for _ in range(4):
+        yield None, sys.argv[2]
+if sys.argv[1] == "alone":
+    print("reading", flush=True)
+    processing_expclip.open_image(sys.argv[2])
+else:
+    for _ in stream.embed_stream(pictures(), None, None):
+        pass
+"""
+
+
+@pytest.mark.parametrize("how", ["alone", "stream"])
+def test_control_c_works_at_once(how):
+    """Also where threads of the stream wait for a server."""
+    with serve(lambda request: drip(request, b"HTTP/1.0 200 OK\r\n\r\n")) as address:
+        run = subprocess.Popen(
+            [sys.executable, "-c", WAITING, how, f"{address}/a.png"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # heard also in the background
+        )
+        try:
+            assert run.stdout.readline() == "reading\n"
+            time.sleep(1)
+            begin = time.monotonic()
+            run.send_signal(signal.SIGINT)
+            _, spoken = run.communicate(timeout=20)
+        finally:
+            run.kill()
+        assert "KeyboardInterrupt" in spoken and run.returncode not in (0, -signal.SIGKILL)
+        assert time.monotonic() - begin < 6
