@@ -12,6 +12,7 @@ import io
 import tempfile
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def marks() -> list[bytes]:
     ]
 
 
-def attack(url: str, stop: threading.Event, rounds: list[int]) -> None:
+def attack(url: str, stop: threading.Event, done: Counter[str]) -> None:
     attacker = Visitor(url, 60)
     video = attacker.function("video-file", "video-download")
     grey = data_url(png(Image.fromarray(np.full((4990, 4990), 1000, np.uint16))))
@@ -73,9 +74,9 @@ def attack(url: str, stop: threading.Event, rounds: list[int]) -> None:
         acts += [lambda: attacker.call([{"url": data_url(b"P3\n2000 2000\n255\n" + b"7 " * 2_000_000)}, "", ""]), films]
         acts += [lambda n=now + n: attacker.call([{"url": sent_by(0)}, labels(n), "ensemble10"]) for n in range(4)]
         with ThreadPoolExecutor(8) as pool:
-            for act in acts:
-                pool.submit(act)
-        rounds[0] += 1
+            ended = [pool.submit(act) for act in acts]
+        done["answered or refused"] += sum(act.exception() is None for act in ended)
+        done["broken off"] += sum(act.exception() is not None for act in ended)
 
 
 def run(folder: Path) -> str:
@@ -94,8 +95,8 @@ def run(folder: Path) -> str:
 
         with ThreadPoolExecutor(8) as pool:  # the same words alone say what is right
             truth = list(pool.map(ask, range(0, VISITORS, 10)))
-        before, peak, stop, rounds = memory(served.process), 0.0, threading.Event(), [0]
-        attacker = threading.Thread(target=attack, args=(served.url, stop, rounds), daemon=True)
+        before, peak, stop, done = memory(served.process), 0.0, threading.Event(), Counter()
+        attacker = threading.Thread(target=attack, args=(served.url, stop, done), daemon=True)
         attacker.start()
         start = time.monotonic()
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -125,7 +126,7 @@ def run(folder: Path) -> str:
         return (
             f"{answered} of {VISITORS} answered in {took:.0f} s, longest wait {max(wait for wait, *_ in answers):.1f} s, "
             f"memory {before:.0f} / {peak:.0f} / {memory(served.process):.0f} MB (before, peak, after), "
-            f"{mixed} mixed up, {kept} kept, {rounds[0]} rounds of attacks{'; ' if others else ''}{'; '.join(others)}"
+            f"{mixed} mixed up, {kept} kept, attacks: {dict(done)}{'; ' if others else ''}{'; '.join(others)}"
         )
 
 
