@@ -183,14 +183,6 @@ def _folder(folder: Path, frames_fps: float | None, meter: _Meter) -> Iterator[t
         yield number / frames_fps, image
 
 
-def _pyav() -> Any:
-    try:
-        import av
-    except ImportError as error:
-        raise ImportError("reading video needs PyAV: pip install av") from error
-    return av
-
-
 @contextmanager
 def open_video(source: str | Path, max_pixels: int | None = None) -> Iterator[Any]:
     """A video file as PyAV's container, for reading. Nothing else lets FFmpeg open anything.
@@ -233,6 +225,14 @@ def open_video(source: str | Path, max_pixels: int | None = None) -> Iterator[An
         yield container
 
 
+def _pyav() -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise ImportError("reading video needs PyAV: pip install av") from error
+    return av
+
+
 def forgiving_options(pyav: str) -> dict[str, Any]:
     """For ``av.open``: titles that are no UTF-8 are no reason to refuse a film. PyAV 19 forgives them without being asked."""
     return {"metadata_errors": "replace"} if Version(pyav) < Version("19") else {}
@@ -240,6 +240,7 @@ def forgiving_options(pyav: str) -> dict[str, Any]:
 
 def _file(source: str | Path, meter: _Meter) -> Iterator[tuple[float, Any]]:
     """Times and PyAV's frames of a file."""
+    damage = _pyav().error.FFmpegError
     with open_video(source, meter.pixels) as container:
         stream = container.streams.video[0]
         codec = stream.codec_context
@@ -253,7 +254,7 @@ def _file(source: str | Path, meter: _Meter) -> Iterator[tuple[float, Any]]:
             sized = bool(codec.width)
             try:
                 frames = packet.decode()
-            except _pyav().error.FFmpegError:
+            except damage:
                 frames = []
                 damaged += 1
                 refused |= sized and not codec.width  # what FFmpeg makes of a size beyond its limit

@@ -1,24 +1,20 @@
 """Any face data becomes one ``datasets`` schema: ``id`` (string), ``image`` (not decoded yet) and ``label`` (string or null).
 
-In: paths of folders, Parquet files, annotation lists, or Hub ids. Out: a Dataset, or an IterableDataset when streaming,
+In: paths of folders, Parquet files, annotation lists, or Hub ids. Out: a Dataset, or a Stream when streaming,
 from which ``read_image`` makes RGB faces; columns that a teacher or the cropping reads are kept beside the three.
 """
 
 from __future__ import annotations
 
 import functools
-import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import datasets
-import pyarrow as pa
-import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, Value
-from huggingface_hub.constants import HF_HUB_CACHE
 from PIL import Image as PIL
 
 from modeling_expclip.crops import crops_warning
@@ -28,8 +24,10 @@ from modeling_expclip.prompts import canonical_label
 from training.layouts import Entry, find_entries, split_layout
 from training.processes import rank
 from training.recipe import FacesRecipe
+from training.streams import Stream, joined
+from training.table_files import file_below, with_paths
 
-Faces = Dataset | IterableDataset
+Faces = Dataset | Stream
 Labels = Literal["none", "paper", "own"]
 SCHEMA = {"id": Value("string"), "image": Image(decode=False), "label": Value("string")}
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -66,7 +64,9 @@ def load_faces(
         )
     names = _names([split_layout(source)[1] for source in sources]) if len(sources) > 1 else [""]
     parts = [_load(source, name, labels, tuple(columns), frames, streaming) for source, name in zip(sources, names)]
-    return parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
+    if len(parts) == 1:
+        return parts[0]
+    return joined(parts) if all(isinstance(part, Stream) for part in parts) else datasets.concatenate_datasets(parts)
 
 
 def image_bytes(record: dict[str, Any]) -> bytes:
@@ -211,7 +211,7 @@ def _load(source: str, prefix: str, labels: Labels, columns: tuple[str, ...], fr
     return _from_entries(entries, path, prefix, labels, frames)
 
 
-def _read_parquet(files: list[Path], streaming: bool) -> Faces:
+def _read_parquet(files: list[Path], streaming: bool) -> Dataset | IterableDataset:
     for file in files:
         if not file.is_file():
             raise FileNotFoundError(f"no file {file}")
@@ -249,7 +249,12 @@ def _from_entries(entries: list[Entry], source: str, prefix: str, labels: Labels
 
 
 def _table(
-    table: Faces, source: str, prefix: str, labels: Labels, columns: tuple[str, ...], folder: Path | None
+    table: Dataset | IterableDataset,
+    source: str,
+    prefix: str,
+    labels: Labels,
+    columns: tuple[str, ...],
+    folder: Path | None,
 ) -> Faces:
     """A table with an image column -> the schema. Images that are files lie below ``folder``; None for a Hub id's."""
     if table.features is None:
@@ -283,7 +288,7 @@ def _table(
         return {"id": f"{prefix}{number}", "label": _known(_word(record.get("label"), names, where), where, labels)}
 
     def place(path: str, row: int) -> str:
-        return _below(path, folder, f"{source}: row {row}")
+        return file_below(path, folder, f"{source}: row {row}")
 
     def streamed(record: dict[str, Any], row: int) -> dict[str, Any]:
         image = record["image"]
@@ -292,8 +297,8 @@ def _table(
         return {"image": image, **own(record, row)}
 
     if isinstance(table, IterableDataset):
-        return table.map(streamed, with_indices=True)
-    table = _with_paths(table, place)
+        return Stream([(table, streamed)])
+    table = with_paths(table, place)
     # Not map(), which would copy every image into another file to add two small columns.
     small = table.select_columns([name for name in ("id", "label") if name in table.column_names])
     rows = (
@@ -304,51 +309,6 @@ def _table(
     table = table.remove_columns([name for name in ("id", "label") if name in table.column_names])
     table = table.add_column("id", [row["id"] for row in rows], feature=Value("string"))
     return table.add_column("label", [row["label"] for row in rows], feature=Value("string"))
-
-
-def _with_paths(table: Dataset, place: Callable[[str, int], str]) -> Dataset:
-    """The table with ``place`` of each file that a row names, and its number. The bytes of other rows are neither read nor copied."""
-    chunks, row, changed = [], 0, False
-    for chunk in table.data.column("image").chunks:
-        content, paths = chunk.flatten()
-        named = pc.and_(pc.is_null(content), pc.is_valid(paths)).to_pylist()
-        if any(named):
-            changed = True
-            whole = [
-                place(path.as_py(), row + i) if mine else path.as_py()
-                for i, (path, mine) in enumerate(zip(paths, named))
-            ]
-            parts = [content, pa.array(whole, paths.type)]
-            chunk = pa.StructArray.from_arrays(parts, fields=[*chunk.type], mask=chunk.is_null())
-        chunks.append(chunk)
-        row += len(chunk)
-    if not changed:
-        return table
-    names, fingerprint = table.column_names, f"{table._fingerprint}-placed"  # or it would read all bytes to make one
-    column = pa.chunked_array(chunks)
-    table = table.add_column("placed", column, new_fingerprint=fingerprint, feature=SCHEMA["image"])
-    return table.remove_columns("image").rename_column("placed", "image").select_columns(names)
-
-
-def _below(path: str, folder: Path | None, where: str) -> str:
-    """The whole path of a file that a row names. Raises ValueError, naming the row, for any but a regular file below ``folder``.
-
-    Without a folder, of a Hub id, the file must be one that was downloaded. A file that is missing is found so when it is read.
-    """
-    roots = [folder] if folder is not None else [Path(datasets.config.HF_DATASETS_CACHE), Path(HF_HUB_CACHE)]
-    try:
-        outward = "://" in path or (folder is not None and (Path(path).is_absolute() or ".." in Path(path).parts))
-        place = Path(os.path.realpath(roots[0] / path))
-        inside = not outward and any(place.is_relative_to(os.path.realpath(root)) for root in roots)
-        wrong = None if inside and (place.is_file() or not place.exists()) else "no regular file below its table"
-    except (ValueError, OSError) as error:
-        wrong = str(error)
-    if wrong:
-        raise ValueError(
-            f"{where} names the file {path[:200]!r}: {wrong}; put the files into the folder of the table and name them from there, "
-            "or the images into the table"
-        )
-    return str(place)
 
 
 def _opens_files(feature: Any) -> bool:

@@ -28,6 +28,7 @@ from training.data import contents, face_columns, face_detector, face_of, image_
 from training.processes import local_device, rank, world_size
 from training.recipe import FacesRecipe, Recipe
 from training.sources import origin_of
+from training.streams import Stream
 from training.teachers import check, load_teacher, teacher_origin
 
 _READERS = 4  # threads that decode images; Pillow works outside Python's lock
@@ -52,23 +53,38 @@ class _Progress:
     boxes: list[Any] = field(default_factory=list)
 
 
-def _named(rows: Iterable[dict[str, Any]], sources: list[str]) -> Iterator[dict[str, Any]]:
-    """Rows of a stream, which is read, and may turn out to be damaged, as it goes."""
-    try:
-        yield from rows
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{', '.join(sources)} cannot be read: {error}") from None
+def _named(shards: Iterator[Any], sources: list[str]) -> Iterator[Any]:
+    """Shards of a stream, which is read, and may turn out to be damaged, as it goes."""
+    while True:
+        try:
+            shard = next(shards, None)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{', '.join(sources)} cannot be read: {error}") from error
+        if shard is None:
+            return
+        yield shard
 
 
 def shards_of(
-    faces: Dataset | Iterable[dict[str, Any]], size: int, rank: int, world: int
+    faces: Dataset | Stream, size: int, rank: int, world: int
 ) -> Iterator[tuple[int, Iterable[dict[str, Any]] | None]]:
-    """All shards as (index, rows); rows is None for those of other processes, which take every ``world``-th shard."""
+    """All shards as (index, rows); rows is None for those of other processes. Of a table these take every ``world``-th shard, of a
+    stream shards that follow each other, for each then reads files of its own."""
     if isinstance(faces, Dataset):
         for index in range(-(-len(faces) // size)):
             mine = index % world == rank
             yield index, faces.select(range(index * size, min(len(faces), (index + 1) * size))) if mine else None
         return
+    lengths = faces.lengths() if world > 1 else None
+    if lengths is not None:
+        shards = -(-sum(map(sum, lengths)) // size)
+        mine = range(shards * rank // world, shards * (rank + 1) // world)
+        rows = faces.rows(lengths, mine.start * size)
+        for index in range(shards):
+            yield index, list(itertools.islice(rows, size)) if index in mine else None
+        return
+    if world > 1 and rank == 0:
+        print(f"only Parquet says how many rows its files hold: each of {world} processes reads this whole stream")
     rows = iter(faces)
     for index in itertools.count():
         shard = list(itertools.islice(rows, size))  # encoded images, so one shard fits in memory
@@ -159,7 +175,7 @@ def _embed_batch(job: Job, progress: _Progress, records: list[dict[str, Any]], f
     try:
         vectors = job.embed(values)
     except ValueError as error:
-        raise ValueError(f"faces {kept[0]} to {kept[-1]}: {error}") from None
+        raise ValueError(f"faces {kept[0]} to {kept[-1]}: {error}") from error
     if not vectors.isfinite().all() or vectors.shape[1:] != (progress.parts or [vectors])[0].shape[1:]:
         raise ValueError(
             f"faces {kept[0]} to {kept[-1]}: {job.vectors.folder.name} got vectors of shape {tuple(vectors.shape)} that are not finite, "
@@ -227,13 +243,14 @@ def _fill(recipe: Recipe, sources: list[str], output: Path, shard_size: int, str
         vectors.begin(recipe.teacher, instruction, origin)
         jobs.append(Job(vectors, column, lambda items, told=instruction: teacher()(items, told)))
 
-    rows_of = faces if total is not None else _named(faces, sources)
     if recipe.faces.crop == "none":
-        first = contents(faces if total is not None else _named(faces, sources))
+        first = contents(faces if total is not None else _named(iter(faces), sources))
         warn_of_scenes(first, ", ".join(sources), "--override faces.crop=detect finds the faces")
+    found = shards_of(faces, shard_size, rank(), world_size())
+    found = found if total is not None else _named(found, sources)
     shards = 0
     with tqdm(total=total and -(-total // world_size()), desc="embed", unit=" faces", disable=rank() > 0) as bar:
-        for index, rows in shards_of(rows_of, shard_size, rank(), world_size()):
+        for index, rows in found:
             shards = index + 1
             if rows is not None:
                 embed_shard(index, rows, jobs, recipe.faces, bar.update)

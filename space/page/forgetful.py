@@ -42,7 +42,9 @@ class ForgetfulBlocks(gr.Blocks):
                 f"data: {len(block_fn.inputs)} values are expected, {len(inputs)} came", print_exception=False
             )
         state = state or SessionState(self)
-        return [state[block._id] if block.stateful else sent for block, sent in zip(block_fn.inputs, inputs)]
+        values = [state[block._id] if block.stateful else sent for block, sent in zip(block_fn.inputs, inputs)]
+        inputs.clear()  # the event's own list, which a stream would keep until its next picture
+        return values
 
     async def postprocess_data(
         self, block_fn: BlockFunction, predictions: Any, state: SessionState | None
@@ -62,6 +64,8 @@ class ForgetfulBlocks(gr.Blocks):
         async def checked(body: Any, request: Any, username: Any) -> Any:
             if len(body.session_hash or "") > _LONGEST_HASH:  # it would outlive the request as a key
                 return False, f"session_hash: at most {_LONGEST_HASH} characters are expected", "error"
+            for read in ("_body", "_json"):  # the request stays with its event; what was read of it is in the event too
+                request.__dict__.pop(read, None)
             return await push(body=body, request=request, username=username)
 
         line.push = checked

@@ -144,13 +144,16 @@ def _opened(field: str, name: Any, most: int) -> Iterator[tuple[Path, Any]]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
     except OSError as error:
         raise gone from error
-    with open(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise gone
         if found.st_size > most:
             raise ValueError(f"{field}: {_megabytes(found.st_size)} are too many; at most {_megabytes(most)} are read")
-        yield path, file
+        with open(descriptor, "rb", closefd=False) as file:
+            yield path, file
+    finally:
+        os.close(descriptor)
 
 
 def _uploaded(name: Any) -> Path | None:
@@ -158,7 +161,7 @@ def _uploaded(name: Any) -> Path | None:
     folder = os.environ.get("GRADIO_TEMP_DIR")
     if not folder or not isinstance(name, str):
         return None
-    if name.startswith(("http://", "https://")):
+    if name.startswith(("http:", "https:")):
         name = unquote(name.partition(_SERVED)[2])
     path, folders = Path(os.path.abspath(name)), {Path(os.path.abspath(folder)), Path(folder).resolve()}
     if folders.isdisjoint(path.parents):

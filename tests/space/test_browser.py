@@ -201,7 +201,7 @@ def test_a_short_video(page, short_video, tmp_path, yunet):
     (tmp_path / "film.mp4").write_text("hello")
     page.get_by_label("Clear").first.click()
     page.locator("#video-file input[type=file]").set_input_files(tmp_path / "film.mp4")
-    told(page, "video: this is not a video")
+    told(page, "video: the file is no video")
 
 
 def test_about_says_what_it_must(page):

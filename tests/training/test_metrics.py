@@ -41,7 +41,7 @@ def score(name: str, guess, truth, **options):
 
 def test_hand_computed_scores():
     assert score("war", GUESS, TRUTH) == 75
-    assert score("uar", GUESS, TRUTH) == pytest.approx((200 / 3 + 100) / 2)
+    assert score("uar", GUESS, TRUTH) == 100 * (2 / 3 + 1) / 2
     assert score("uar", GUESS, TRUTH, least=3) == pytest.approx(200 / 3)
     assert score("class_recall", GUESS, TRUTH, num_classes=4) == [pytest.approx(200 / 3), 100, None, None]
     assert score("confusion", GUESS, TRUTH, num_classes=3) == [[2, 0, 1], [0, 1, 0], [0, 0, 0]]
@@ -127,8 +127,8 @@ def test_every_uar_is_the_same_number(least):
     counted = [c for c in range(5) if (truth == c).sum() >= least]
     assert len(counted) == {1: 4, 30: 3, 200: 1}[least]
     found = score("class_recall", guess, truth, num_classes=5)
-    expected = np.mean([found[c] for c in counted])
-    assert score("uar", guess, truth, least=least) == expected
+    expected = score("uar", guess, truth, least=least)
+    assert expected == pytest.approx(np.mean([found[c] for c in counted]), abs=1e-12)
     assert war_uar(torch.tensor(guess), torch.tensor(truth), least) == (score("war", guess, truth), expected)
     gained = paired_difference(guess, np.full_like(guess, 1), truth, 5, least=least)  # class 1: never right
     assert gained["uar"][0] == pytest.approx(expected, abs=1e-12)

@@ -74,10 +74,11 @@ def war(hits: np.ndarray, totals: np.ndarray) -> np.ndarray:
 
 def uar(hits: np.ndarray, totals: np.ndarray, counted: np.ndarray) -> np.ndarray:
     """Right answers and samples (..., classes), and which classes count -> mean recall in percent (...), nan where none of them occurs."""
-    own = recalls(hits[..., counted], totals[..., counted])
-    present = ~np.isnan(own)
+    hits, totals = hits[..., counted], totals[..., counted]
+    present = totals > 0
+    shares = np.where(present, hits / np.maximum(totals, 1), 0)  # percent last, as 0.1 did: the same digits
     with np.errstate(invalid="ignore"):
-        return np.where(present, own, 0).sum(-1) / present.sum(-1)
+        return 100 * shares.sum(-1) / present.sum(-1)
 
 
 def war_uar(predictions: Sequence[float], references: Sequence[float], least: int = 1) -> tuple[float, float]:

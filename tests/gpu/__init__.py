@@ -1,0 +1,1 @@
+"""Tests that need a GPU: python -m pytest -m gpu tests/gpu."""
