@@ -42,10 +42,10 @@ def _read_config(source: str, revision: str | None = None) -> dict[str, Any]:
         return config
     except OSError as error:
         if folder.is_dir():
-            raise OSError(f"the config.json of {source} cannot be read: {error}") from None
-        raise OSError(f"there is no folder {source!r} with a config, and as a Hub id it failed: {error}") from None
-    except WRONG_CONFIG:  # a list, a number, brackets within brackets within brackets
-        raise ValueError(f"the config.json of {source} is no JSON object with a model_type: it is damaged") from None
+            raise OSError(f"the config.json of {source} cannot be read: {error}") from error
+        raise OSError(f"there is no folder {source!r} with a config, and as a Hub id it failed: {error}") from error
+    except WRONG_CONFIG as error:  # a list, a number, brackets within brackets within brackets
+        raise ValueError(f"the config.json of {source} is no JSON object with a model_type: it is damaged") from error
 
 
 def load_weights(
@@ -76,7 +76,7 @@ def load_weights(
             **options,
         )
     except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"the weights in {source} cannot be read: {reason_of(error)}") from None
+        raise ValueError(f"the weights in {source} cannot be read: {reason_of(error)}") from error
     report["missing_keys"] = [name for name in report["missing_keys"] if not name.startswith(unused)]
     if leftover:
         report.pop("unexpected_keys")
@@ -112,7 +112,7 @@ def load_checkpoint(folder: str | Path, dtype: torch.dtype = torch.float32) -> t
     except OSError:
         raise
     except Exception as error:  # tokenizers raises no other class
-        raise ValueError(f"the processor or tokenizer in {folder} cannot be read: {reason_of(error)}") from None
+        raise ValueError(f"the processor or tokenizer in {folder} cannot be read: {reason_of(error)}") from error
     processor.image_processor = pil_twin(processor.image_processor)  # a plain CLIP's is torchvision's where that is
     check_processor(folder, processor, model)
     return model, processor

@@ -101,7 +101,7 @@ def check_processor(folder: str, processor: ProcessorMixin, model: CLIPModel) ->
     except OSError:
         raise
     except Exception as error:  # as varied as what the files may hold
-        raise ValueError(f"the processor in {folder} does not work: {reason_of(error)}") from None
+        raise ValueError(f"the processor in {folder} does not work: {reason_of(error)}") from error
     if pixels.shape[1:] != (model.config.vision_config.num_channels, side, side) or not pixels.isfinite().all():
         shape = " x ".join(map(str, pixels.shape[2:]))
         raise ValueError(

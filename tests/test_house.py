@@ -65,6 +65,24 @@ def test_such_imports_are_found(code):
     assert others(ast.parse(code))
 
 
+def cut_causes(tree: ast.AST) -> list[str]:
+    """``raise ... from None``: it hides the cause from whoever debugs; only the command line shortens errors."""
+    return [
+        f"line {node.lineno}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Raise) and isinstance(node.cause, ast.Constant) and node.cause.value is None
+    ]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_errors_keep_their_causes(package):
+    assert complaints_about(package, cut_causes) == []
+
+
+def test_cut_causes_are_found():
+    assert cut_causes(ast.parse("try:\n    f()\nexcept OSError:\n    raise ValueError from None"))
+
+
 def defined(file: Path) -> set[str]:
     """The names that a module defines or imports outside functions and classes."""
     names, left = set(), list(ast.parse(file.read_bytes()).body)

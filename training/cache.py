@@ -149,7 +149,7 @@ class VectorSet:
             pairs = [(str(name), str(reason)) for name, reason in json.loads(found["skipped"])]
             return {**found, "skipped": pairs, "rows": footer.num_rows}
         except (ValueError, OSError, KeyError, TypeError) as error:
-            raise self._damaged(index, error) from None
+            raise self._damaged(index, error) from error
 
     def _damaged(self, index: int, error: object) -> ValueError:
         return ValueError(f"{self.path(index)} is damaged ({error}); remove it and run training.embed again")
@@ -172,7 +172,7 @@ class VectorSet:
             ids, column = table.column("id").to_pylist(), table.column("embedding").combine_chunks()
             vectors = column.flatten().to_numpy().reshape(len(table), column.type.list_size)
         except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:  # pyarrow's, or other columns
-            raise self._damaged(index, error) from None
+            raise self._damaged(index, error) from error
         if vectors.dtype != np.float32 or None in ids:
             raise self._damaged(index, f"{vectors.dtype} vectors of {len(ids)} faces")
         return ids, vectors

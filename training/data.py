@@ -201,7 +201,7 @@ def _load(source: str, prefix: str, labels: Labels, columns: tuple[str, ...], fr
         try:
             table = datasets.load_dataset(name, split=split or "train", streaming=streaming)
         except (OSError, ValueError) as error:
-            raise type(error)(f"there is no {path!r} on this disk, and as a Hub data set it failed: {error}") from None
+            raise type(error)(f"there is no {path!r} on this disk, and as a Hub data set it failed: {error}") from error
         return _table(table, path, prefix, labels, columns, None)
     if folder.is_file() and folder.suffix != ".txt":
         raise ValueError(f"{path} is neither a folder, a .parquet file, nor an annotation list (.txt)")
@@ -233,7 +233,7 @@ def _read_parquet(files: list[Path], streaming: bool) -> Dataset | IterableDatas
             raise
         raise ValueError(
             f"{', '.join(map(str, files))} cannot be read as Parquet: {error.__cause__ or error}"
-        ) from None
+        ) from error
 
 
 def _from_entries(entries: list[Entry], source: str, prefix: str, labels: Labels, frames: int) -> Dataset:
@@ -352,4 +352,4 @@ def _known(label: str | None, where: str, labels: Labels) -> str | None:
     try:
         return canonical_label(label)
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        raise ValueError(f"{where}: {error}") from error

@@ -158,7 +158,7 @@ class ExpCLIPTrainer(Trainer):
             try:
                 super()._save_checkpoint(model, trial)
             except RuntimeError as error:  # what torch.save raises where a disk is full
-                raise OSError(errno.EIO, (str(error).splitlines() or ["torch.save failed"])[0]) from None
+                raise OSError(errno.EIO, (str(error).splitlines() or ["torch.save failed"])[0]) from error
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         folder = Path(output_dir or self.args.output_dir)

@@ -118,7 +118,7 @@ class ImageDataset(Dataset):
             try:
                 content = image_bytes(record)
             except (OSError, ValueError) as error:
-                raise OSError(f"the face {record['id']} cannot be read: {error}") from None
+                raise OSError(f"the face {record['id']} cannot be read: {error}") from error
             digest.update(f"{record['id']}\0{record.get('box')}\0{len(content)}\0".encode() + content)
         return f"sha256 {digest.hexdigest()}"
 
@@ -342,7 +342,7 @@ def _begun(known: Path) -> Any:
     try:
         return yaml.safe_load(known.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(f"{known} is damaged ({' '.join(str(error).split())}); choose another --output-dir") from None
+        raise ValueError(f"{known} is damaged ({' '.join(str(error).split())}); choose another --output-dir") from error
 
 
 def _begin(output: Path, begun: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Visitors of the Space beside an attacker: ``python -m tests.benchmarks.space_under_attack [--runs 3]``.
 
 Each run starts the Space, sends it 300 requests, 50 at a time, each with a face and labels of its own, while another thread repeats the
-attacks of tests/abuse/test_space_*.py. All traffic stays on 127.0.0.1. Needs the face detector's weights in EXPCLIP_YUNET, or beside the clone.
+attacks of tests/robustness/test_space_*.py. All traffic stays on 127.0.0.1. Needs the face detector's weights in EXPCLIP_YUNET, or beside the clone.
 """
 
 from __future__ import annotations

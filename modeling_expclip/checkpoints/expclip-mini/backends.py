@@ -101,15 +101,15 @@ def _openvino_tower(path: str, precision: str) -> ImageTower:
     silence_telemetry()
     try:
         import openvino
-    except ImportError:
-        raise ImportError("the backend openvino needs the package openvino: pip install openvino") from None
+    except ImportError as error:
+        raise ImportError("the backend openvino needs the package openvino: pip install openvino") from error
     # float32 must be asked for: where the CPU has bfloat16, OpenVINO would take that for any model. One stream over all cores
     # was as fast as several for batches of 16, and faster for single images.
     options = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32", "PERFORMANCE_HINT": "LATENCY"}
     try:
         model = openvino.Core().compile_model(path, "CPU", options)
     except RuntimeError as error:
-        raise ValueError(f"OpenVINO {openvino.__version__} cannot load {path}: {_first_line(error)}") from None
+        raise ValueError(f"OpenVINO {openvino.__version__} cannot load {path}: {_first_line(error)}") from error
 
     def embed(pixel_values: torch.Tensor) -> torch.Tensor:
         request = model.create_infer_request()  # costs little, and threads cannot share one
@@ -121,14 +121,14 @@ def _openvino_tower(path: str, precision: str) -> ImageTower:
 def _onnx_tower(path: str) -> ImageTower:
     try:
         import onnxruntime
-    except ImportError:
-        raise ImportError("the backend onnx needs the package onnxruntime: pip install onnxruntime") from None
+    except ImportError as error:
+        raise ImportError("the backend onnx needs the package onnxruntime: pip install onnxruntime") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no common public class
-        raise ValueError(f"ONNX Runtime {onnxruntime.__version__} cannot load {path}: {_first_line(error)}") from None
+        raise ValueError(f"ONNX Runtime {onnxruntime.__version__} cannot load {path}: {_first_line(error)}") from error
     name = session.get_inputs()[0].name
     return lambda pixel_values: torch.from_numpy(session.run(None, {name: _array(pixel_values)})[0])
 

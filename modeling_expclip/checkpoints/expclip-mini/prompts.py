@@ -205,7 +205,7 @@ def _check_text(kind: str, text: str) -> None:
     """Raises ValueError for what a shell or a file in another encoding leaves behind: no tokenizer and no file takes it."""
     try:
         text.encode()
-    except UnicodeEncodeError:
+    except UnicodeEncodeError as error:
         raise ValueError(
             f"{kind} {text!r} is not valid Unicode: it holds a lone surrogate; read or type it as UTF-8"
-        ) from None
+        ) from error

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from modeling_expclip.processing_expclip import open_image, to_rgb
-from tests.abuse.costs import peak_megabytes, within
-from tests.abuse.pictures import bare_png, encoded, png_chunk, with_jpeg_segment
 from tests.conftest import picture
+from tests.robustness.costs import peak_megabytes, within
+from tests.robustness.pictures import bare_png, encoded, png_chunk, with_jpeg_segment
 
 
 def deep_grey(side: int) -> Image.Image:

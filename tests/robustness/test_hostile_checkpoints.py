@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from modeling_expclip.cli import main
 from modeling_expclip.convert import convert
-from tests.abuse.test_checkpoints import edited
+from tests.robustness.test_checkpoints import edited
 
 
 def again(checkpoint: Path, folder: Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.abuse.commands import mount, refusal, unmount, write_recipe
+from tests.robustness.commands import mount, refusal, unmount, write_recipe
 from tests.training.conftest import write_faces
 from training.embedding import embed
 from training.recipe import load_recipe

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.abuse.commands import refusal
+from tests.robustness.commands import refusal
 from training.recipe import ClipRecipe, FacesRecipe, Recipe, TeacherRecipe, TrainingRecipe, load_recipe
 
 SECTIONS = {"clip": ClipRecipe, "teacher": TeacherRecipe, "faces": FacesRecipe, "training": TrainingRecipe}

@@ -19,8 +19,8 @@ from PIL import Image, ImageOps
 
 from modeling_expclip.cli import main
 from modeling_expclip.processing_expclip import check_sides, open_image, to_rgb
-from tests.abuse.pictures import bare_png, damaged, encoded, exif, png_chunk, whole_files, with_jpeg_segment
 from tests.conftest import picture
+from tests.robustness.pictures import bare_png, damaged, encoded, exif, png_chunk, whole_files, with_jpeg_segment
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow's, of what it repairs
 FILES = whole_files()

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from modeling_expclip.stream import embed_stream
-from tests.abuse.costs import peak_megabytes
+from tests.robustness.costs import peak_megabytes
 
 
 class Squares:

@@ -16,10 +16,10 @@ from PIL import Image
 
 from modeling_expclip.cli import main
 from modeling_expclip.video import VideoLimits, open_video, read_frames, sample_clip
-from tests.abuse.costs import peak_megabytes, within
-from tests.abuse.pictures import damaged
-from tests.abuse.servers import serve
 from tests.conftest import picture, write_video
+from tests.robustness.costs import peak_megabytes, within
+from tests.robustness.pictures import damaged
+from tests.robustness.servers import serve
 
 av = pytest.importorskip("av")
 ENDINGS = (".mp4", ".webm", ".avi")

@@ -15,9 +15,9 @@ from modeling_expclip.cli import main
 from modeling_expclip.files import whole_file
 from modeling_expclip.journal import Journal
 from modeling_expclip.lock import only_run
-from tests.abuse.commands import ask, refusal, write_recipe
-from tests.abuse.test_full_disk import files
 from tests.conftest import picture
+from tests.robustness.commands import ask, refusal, write_recipe
+from tests.robustness.test_full_disk import files
 from tests.training.conftest import write_faces
 from training.embedding import embed
 from training.recipe import load_recipe

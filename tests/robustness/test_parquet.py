@@ -17,8 +17,8 @@ from datasets import ClassLabel, Dataset, Features, Image, Value
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.abuse.commands import ask, refusal, write_recipe
 from tests.conftest import picture
+from tests.robustness.commands import ask, refusal, write_recipe
 from tests.training.conftest import write_faces
 from training.cache import load_pairs
 from training.data import image_bytes, load_faces

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from modeling_expclip.cli import main
-from tests.abuse.commands import LimitedFiles, MemoryDisk, ask, refusal, write_recipe
 from tests.conftest import picture
+from tests.robustness.commands import LimitedFiles, MemoryDisk, ask, refusal, write_recipe
 from tests.training.conftest import content_of, write_faces
 from training.embedding import embed
 from training.recipe import load_recipe

@@ -12,9 +12,9 @@ from PIL import Image
 
 from modeling_expclip import processing_expclip
 from modeling_expclip.processing_expclip import open_image
-from tests.abuse.costs import peak_megabytes, within
-from tests.abuse.pictures import encoded
-from tests.abuse.servers import serve
+from tests.robustness.costs import peak_megabytes, within
+from tests.robustness.pictures import encoded
+from tests.robustness.servers import serve
 
 PNG = encoded(Image.new("RGB", (8, 6), "red"), "PNG")
 LATE = r"a\.png' cannot be fetched: .*(more than 1 seconds|too slow)"
