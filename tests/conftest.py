@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,16 @@ from transformers.utils import is_torchvision_available
 # What transformers' own pipeline may differ by: it resizes with torchvision where that is installed, ours never does.
 STOCK = 1e-3 if is_torchvision_available() else 1e-5
 SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_traces(tmp_path_factory) -> Iterator[None]:
+    """What the code keeps for its user between runs goes into a temporary folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        assets = str(tmp_path_factory.mktemp("assets"))
+        patch.setenv("HF_ASSETS_CACHE", assets)  # for the processes that tests start
+        patch.setattr("huggingface_hub.utils._cache_assets.HF_ASSETS_CACHE", assets)
+        yield
 
 
 @pytest.fixture(scope="session")
