@@ -7,9 +7,10 @@ import errno
 import glob
 import json
 import os
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from safetensors import SafetensorError
 
 LONGEST_NAME = 230  # bytes; file systems take 255, and what is added to a name while its file is written needs some
 _DIGITS = 12
+_ABANDONED = 3600  # seconds
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}  # what a disk says, and not a network
 _NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}  # file systems that sync no folders
 
@@ -52,6 +54,15 @@ def sweep(path: Path) -> None:
     """Removes what killed runs left of ``path``. Only for who holds its lock: another run's would go as well."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * _DIGITS}.part"):
         left.unlink(missing_ok=True)
+
+
+def sweep_folder(folder: Path) -> None:
+    """Removes what runs left in ``folder`` that were killed while they wrote: such files that nobody has written to for an hour, for
+    processes that work together hold different locks."""
+    for left in folder.rglob(f".*.{'[0-9a-f]' * _DIGITS}.part"):
+        with suppress(FileNotFoundError):  # another process swept it
+            if time.time() - left.stat().st_mtime > _ABANDONED:
+                left.unlink()
 
 
 def replace(part: Path, path: Path) -> None:

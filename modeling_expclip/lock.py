@@ -13,6 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from .files import sweep_folder
 from .terminal import printable
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # what file systems say that keep none
@@ -55,6 +56,7 @@ def only_run(folder: Path, rank: int = 0) -> Iterator[None]:
     made = not folder.exists()
     try:
         with held(folder / f".lock-{rank}", folder, "folder"):
+            sweep_folder(folder)
             yield
     finally:
         if made:

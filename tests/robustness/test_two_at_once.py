@@ -196,3 +196,15 @@ def test_a_refused_run_leaves_no_folder(tmp_path, clip_folder):
     kept.mkdir()
     refusal("train", recipe, "--embeddings", tmp_path / "nowhere", "--output-dir", kept)
     assert kept.is_dir(), "it was there before"
+
+
+def test_what_a_killed_run_left_is_swept_by_the_next(tmp_path):
+    left, written = (tmp_path / "set" / f".shard.parquet.{name * 12}.part" for name in "ab")
+    left.parent.mkdir()
+    for file in (left, written, tmp_path / "set" / ".own.part"):
+        file.write_text("half")
+    hours_ago = time.time() - 7200
+    for file in (left, tmp_path / "set" / ".own.part"):  # the second is nobody's of ours
+        os.utime(file, (hours_ago, hours_ago))
+    with only_run(tmp_path):
+        assert sorted(file.name for file in left.parent.iterdir()) == [".own.part", written.name]
