@@ -56,7 +56,7 @@ def written(root: Path, layout: str, content: bytes) -> str:
 @pytest.mark.parametrize("layout", TABLES)
 def test_any_content_is_read_or_named(layout):
     @given(contents, st.sampled_from(["none", "own", "paper"]))
-    @settings(max_examples=80, deadline=None, derandomize=True)
+    @settings(max_examples=80)
     def check(content, labels):
         with tempfile.TemporaryDirectory() as folder:
             source = written(data_set(Path(folder)), layout, content)
@@ -72,7 +72,7 @@ def test_any_content_is_read_or_named(layout):
 
 
 @given(contents)
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80)
 def test_any_votes_of_ferplus_are_read_or_named(content):
     with tempfile.TemporaryDirectory() as folder:
         header = b"Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF\n"
@@ -89,7 +89,7 @@ def test_any_votes_of_ferplus_are_read_or_named(content):
 @pytest.mark.parametrize("layout", ["list", "ferplus"])
 def test_benchmarks_read_the_same_or_name_it(layout):
     @given(contents)
-    @settings(max_examples=60, deadline=None, derandomize=True)
+    @settings(max_examples=60)
     def check(content):
         with tempfile.TemporaryDirectory() as folder:
             source = written(data_set(Path(folder)), layout, content)
@@ -172,7 +172,7 @@ def test_a_file_in_a_list_that_is_no_image_is_not_shown(tmp_path):
 
 
 @given(st.binary(max_size=60), st.integers(0, 200), st.sampled_from(["1", 7, [1, 2], {"a": 1}, None, 1.5, 2**40]))
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 def test_affectnets_numbers_cut_and_overwritten(tail, place, value):
     with tempfile.TemporaryDirectory() as folder:
         root, file = data_set(Path(folder)), Path(folder) / TABLES["affectnet8"]
