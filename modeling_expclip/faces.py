@@ -24,6 +24,7 @@ _VARIABLE = "EXPCLIP_YUNET"
 # YuNet finds faces of some 10 to 300 pixels. Each photo is therefore read twice, small for the faces that fill it and
 # large for those in the crowd; small pictures are enlarged to the first size.
 _SMALL = 256
+_LEAST = 33  # a side of 32 or fewer makes OpenCV 4 invent faces, some of them at infinity
 _OVERLAP = 0.3  # boxes that overlap more, by intersection over union, are one face
 
 DEFAULT_MARGIN = 0.0  # the best of six on held-out faces: python -m tests.benchmarks.face_margin
@@ -77,7 +78,7 @@ class FaceDetector:
         if longest > 1.5 * _SMALL:
             scales.add(min(1.0, self.resolution / longest))
         for scale in sorted(scales):
-            size = (max(8, round(image.width * scale)), max(8, round(image.height * scale)))
+            size = (max(_LEAST, round(image.width * scale)), max(_LEAST, round(image.height * scale)))
             # Pillow's box filter, because OpenCV's own fast ones skip pixels when they shrink a lot
             resample = Image.Resampling.BILINEAR if scale > 1 else Image.Resampling.BOX
             pixels = np.asarray(image if size == image.size else image.resize(size, resample, reducing_gap=2.0))

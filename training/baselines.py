@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from transformers import (
-    AutoImageProcessor,
     AutoModelForZeroShotImageClassification,
     AutoTokenizer,
     Blip2ForImageTextRetrieval,
@@ -26,6 +25,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     XCLIPModel,
 )
+from transformers.models.auto.image_processing_auto import AutoImageProcessor  # 5.6's shorter name wants torchvision
 
 from modeling_expclip import ExpCLIPModel
 from modeling_expclip.checkpoint import load_weights, model_type_of

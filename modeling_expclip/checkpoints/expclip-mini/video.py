@@ -6,6 +6,7 @@ is needed only for files.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
@@ -207,9 +208,9 @@ def open_video(source: str | Path, max_pixels: int | None = None) -> Iterator[An
             raise ValueError(f"{source} is empty")
         try:
             container = opened.enter_context(av.open(file, options=options, **forgiving_options(av.__version__)))
-        except av.error.ArgumentError as error:  # how the whitelist is told
-            raise ValueError(f"{source} is no video that is read; save it as MP4, MKV, WebM or AVI") from error
         except av.error.FFmpegError as error:
+            if error.errno == errno.EINVAL:  # how the whitelist is told
+                raise ValueError(f"{source} is no video that is read; save it as MP4, MKV, WebM or AVI") from error
             if isinstance(error, OSError) and not isinstance(error, ValueError):
                 raise
             raise ValueError(
