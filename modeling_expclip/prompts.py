@@ -139,7 +139,8 @@ def check_labels(labels: Iterable[str]) -> list[str]:
     Labels that differ in case or in spaces only are different labels.
     """
     if isinstance(labels, str):
-        raise ValueError(f"labels must be a list of strings, got the string {labels!r}; write [{labels!r}]")
+        listed = [label.strip() for label in labels.split(",")]
+        raise ValueError(f"labels must be a list of strings, got the string {labels!r}; write {listed!r}")
     if not isinstance(labels, Iterable):
         raise ValueError(f"labels must be a list of strings, got {labels!r}")
     labels = list(labels)

@@ -76,7 +76,13 @@ def _write_json(rows: Iterable[Row], labels: tuple[str, ...], path: Path, column
         for row in rows:
             flat = _flat(row, labels)
             entry: dict[str, Any] = {name: flat[name] for name in ("path", "time", "face") if name in columns}
-            entry |= {"box": row.box, "label": row.label, "scores": row.scores, "error": flat["error"]}
+            entry |= {
+                "box": row.box,
+                "detection_score": row.detection_score,
+                "label": row.label,
+                "scores": row.scores,
+                "error": flat["error"],
+            }
             file.write(before + json.dumps(entry, ensure_ascii=False, allow_nan=False))
             before = ",\n"
         file.write("\n]\n" if before == ",\n" else "[]\n")
