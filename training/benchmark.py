@@ -129,7 +129,8 @@ def main() -> None:
         print(
             f"{row['model']:24} {row['benchmark']:20} {row['fold']:5} {row['prompt_set']:12} UAR {row['uar']:6.2f}  WAR {row['war']:6.2f}  n {row['n']}"
         )
-    print(f"wrote {arguments.output / 'results.csv'}, report.md and report.html")
+    tables = ["results.csv", *(["groups.csv"] if groups else []), *(["differences.csv"] if compared else [])]
+    print(f"wrote {', '.join(tables)}, report.md and report.html to {arguments.output}")
     if arguments.expect:
         _compare(differences(rows), arguments.tolerance)
 
