@@ -19,6 +19,7 @@ from .classify import Row
 from .files import sweep, sync_folder, written_to
 from .lock import held
 
+_HEAD = b'{"run": {'
 _SYNC_SECONDS = 1.0  # what a power cut may take
 
 
@@ -41,6 +42,10 @@ class Journal:
                     f"{output} is there already; add --overwrite to replace it, or choose another --output"
                 )
             sweep(output)
+            if self.path.is_symlink() or (self.resumed and not self.path.is_file()):
+                raise ValueError(
+                    f"{self.path} is no regular file, and rows are kept there; remove it, or choose another --output"
+                )
             self._file = stack.enter_context(self.path.open("a+b"))
             with written_to(self.path):
                 self.done = self._resume(json.loads(json.dumps(identity)))
@@ -53,13 +58,19 @@ class Journal:
         done: set[str] = set()
         whole = 0
         self._file.seek(0)
+        head = self._file.read(len(_HEAD)).rstrip(b"\0")
+        if not _HEAD.startswith(head):
+            raise ValueError(f"{self.path} was not left by this command; remove it, or choose another --output")
+        self._file.seek(0)
         for line in self._file:
             if not line.endswith(b"\n") or b"\0" in line:
                 break  # the run was killed, or lost its power, while it wrote this one
             try:
                 entry = json.loads(line)
-                if not isinstance(entry, dict):
+                if not isinstance(entry, dict) or not isinstance(entry.get("run", {}), dict):
                     raise ValueError("no entry")
+                if not isinstance(entry.get("done", ""), str):
+                    raise ValueError("no path")
             except (ValueError, RecursionError) as error:
                 message = f"{self.path} is damaged after {whole} bytes; remove it to start again"
                 raise ValueError(message) from error

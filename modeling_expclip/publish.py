@@ -39,7 +39,8 @@ _LEFT_OUT = re.compile(r"checkpoint-\d+|runs|__pycache__")
 _TEXTS = ("base_model", "datasets", "language", "library_name", "license", "metrics", "pipeline_tag", "tags")
 _CONFIGS = ("config.json", "processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 _VOCABULARIES = ("tokenizer.json", "vocab.json")  # their words may look like anything
-_LOCAL_PATH = re.compile(rb"""(?<![^\s"'=])(?:~?/+|[A-Za-z]:[/\\]+)[^\s"'/\\]+[/\\][^\s"']*""")
+_LOCAL_PATH = re.compile(rb"""(?<![^\s"'=(\[])(?:~?/+|[A-Za-z]:[/\\]+)[^\s"'/\\]+[/\\][^\s"']*""")
+_SECRET = re.compile(rb"hf_[A-Za-z0-9]{30,}|AKIA[0-9A-Z]{16}|-----BEGIN [A-Z ]*PRIVATE KEY-----")
 _HOMES = rb"/(?:home|Users)/[\w.-]+"  # on whatever machine the folder was made
 _BELOW = rb"/[\w.~@+-]{2}[\w.~@+/-]*"  # long enough that no weights say it by chance
 _WRITE_AGAIN = "write the checkpoint again"
@@ -185,7 +186,8 @@ def _card(folder: Path, repo: str) -> bytes:
 
 
 def _check_paths(files: dict[str, Path]) -> None:
-    """Raises ValueError for a path of this machine: it leads nowhere elsewhere, and may tell more than its owner wants."""
+    """Raises ValueError for a path of this machine, which leads nowhere elsewhere and may tell more than its owner wants, and for what
+    looks like a token or a private key."""
     machine = re.compile(b"(?:" + b"|".join([*_own_folders(), _HOMES]) + b")" + _BELOW)
     for name, file in files.items():
         if not file.stat().st_size:  # nothing cannot be mapped
@@ -194,7 +196,10 @@ def _check_paths(files: dict[str, Path]) -> None:
         if file.suffix in (".json", ".yaml") and name not in _VOCABULARIES:
             patterns.append(_LOCAL_PATH)
         with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            found = next((match[0] for pattern in patterns if (match := pattern.search(content))), None)
+            if _SECRET.search(content):
+                raise ValueError(f"{file} holds what looks like a token or a private key; take it out, and revoke it")
+            text = content[:].replace(b"\\/", b"/") if file.suffix == ".json" else content  # JSON may write slashes so
+            found = next((match[0] for pattern in patterns if (match := pattern.search(text))), None)
         if found is not None:
             raise ValueError(
                 f"{file} names a path of this machine: {found.decode(errors='replace')}; take it out, or write the file again "

@@ -256,6 +256,19 @@ def test_every_file_is_looked_through(folder, hub, capsys, name):
     assert f"{name} names a path of this machine" in refused(hub, folder, capsys)
 
 
+@pytest.mark.parametrize("secret", ["hf_" + "a1B2" * 9, "AKIA" + "A1B2" * 4, "-----BEGIN RSA PRIVATE KEY-----"])
+def test_tokens_and_keys_are_refused(folder, hub, capsys, secret):
+    (folder / "notes.txt").write_text(f"mine: {secret}\n")
+    error = refused(hub, folder, capsys)
+    assert "notes.txt holds what looks like a token or a private key" in error and secret not in error
+
+
+@pytest.mark.parametrize("content", [r'{"a": "\/mnt\/anna\/private"}', '{"a": "(/mnt/anna/private)"}'])
+def test_paths_in_json_however_they_are_written(folder, hub, capsys, content):
+    (folder / "extra.json").write_text(content)
+    assert "extra.json names a path of this machine: /mnt/anna/private" in refused(hub, folder, capsys)
+
+
 def test_weights_by_chance_name_nothing(folder, hub):
     """Random bytes between the beginnings of paths: no weights are refused for what they happen to be."""
     noise, places = random.Random(0), [b"/home/", b"/tmp/", b"/Users/", str(Path.home()).encode() + b"/"]

@@ -157,7 +157,7 @@ def test_another_run_does_not_go_on_with_it(checkpoint, folder, tmp_path, capsys
     assert "was left by a run with another paths, model" in error and not output.exists()
     (tmp_path / "out.csv.unfinished").write_text("garbage\n")
     assert classify(checkpoint, folder, "--output", output) == 2
-    assert "is damaged after 0 bytes; remove it" in capsys.readouterr().err
+    assert "was not left by this command; remove it" in capsys.readouterr().err
 
 
 def test_a_torn_last_line_is_dropped(tmp_path):
@@ -243,3 +243,30 @@ def test_rows_survive_a_power_cut(tmp_path, monkeypatch):
     write(journal.rows(), ("x",), tmp_path / "out.csv")
     assert [name.rpartition(".")[2] for name in synced] == ["part", str(tmp_path)]
     assert not journal.close(finished=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"my notes", "was not left by this command"),
+        (b"my notes\nand more\n", "was not left by this command"),
+        (b'{"run": 3}\n', "was not left by this command"),
+        (b'{"run": {}}\n{"done": [1]}\n', "is damaged after"),
+        (b'{"run": {}}\n{"run": 3}\n', "is damaged after"),
+    ],
+)
+def test_a_file_called_like_the_journal_is_left_alone(tmp_path, content, says):
+    path = tmp_path / "faces.csv.unfinished"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=says):
+        Journal(tmp_path / "faces.csv", {})
+    assert path.read_bytes() == content
+
+
+def test_a_link_called_like_the_journal_is_not_followed(tmp_path):
+    precious = tmp_path / "precious.txt"
+    precious.write_text("precious")
+    (tmp_path / "faces.csv.unfinished").symlink_to(precious)
+    with pytest.raises(ValueError, match="is no regular file"):
+        Journal(tmp_path / "faces.csv", {})
+    assert precious.read_text() == "precious"

@@ -165,3 +165,41 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path, recognise):
         recognise(str(tmp_path / "pipe.png"))
     ((_, found),) = recognise.embed([(None, tmp_path / "pipe.png")])
     assert "a FIFO" in str(found.error)
+
+
+def tiff(strips: int, kind: int) -> bytes:
+    """Grey, one row a strip; where the strips begin is written in ``kind`` (1: bytes, 3: shorts, 4: longs)."""
+    place = 8 + 2 + 12 * 8 + 4
+    entries = [
+        (256, 4, 1, 1),
+        (257, 4, 1, strips),
+        (258, 3, 1, 8),
+        (259, 3, 1, 1),
+        (262, 3, 1, 1),
+        (273, kind, strips, place),
+    ]
+    entries += [(277, 3, 1, 1), (278, 4, 1, 1)]
+    directory = struct.pack("<H", 8) + b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+    starts = {1: b"\x08", 3: b"\x08\0", 4: b"\x08\0\0\0"}[kind] * strips
+    return b"II*\0" + struct.pack("<I", 8) + directory + starts
+
+
+@pytest.mark.parametrize("kind", [1, 3, 4])
+def test_tiffs_of_millions_of_strips_are_refused_before_they_are_listed(kind):
+    assert open_image(tiff(1000, kind)).size == (1, 1000)
+    with peak_megabytes() as peak, within(1), pytest.raises(OSError, match="more than 20000 strips"):
+        open_image(tiff(3_000_000, kind))
+    assert peak.megabytes < 50
+
+
+@pytest.mark.parametrize("head", [b"P5 3000 3000 254\n", b"P6 1000 3000 1000\n"])
+def test_pnm_that_pillow_decodes_in_python_is_refused(head):
+    with within(1), pytest.raises(ValueError, match="another largest value than 255"):
+        open_image(head + bytes(9_000_000))
+
+
+def test_chunks_among_the_pixels_are_bounded():
+    whole = encoded(picture(0), "PNG")
+    end = whole.index(b"IEND") - 4
+    with within(3), pytest.raises(OSError, match="too many parts"):
+        open_image(whole[:end] + png_chunk(b"tEXt", b"a\0b") * 300_000 + whole[end:])

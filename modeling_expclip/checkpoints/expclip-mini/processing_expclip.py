@@ -40,11 +40,14 @@ _URL_HANDLERS = [
     for name in "ProxyHandler HTTPHandler HTTPSHandler UnknownHandler HTTPRedirectHandler HTTPDefaultErrorHandler HTTPErrorProcessor".split()
 ]
 _MOST_READS = 10_000  # of a header; others have some hundred
+_MOST_CHUNK_READS = 200_000  # of a PNG's pixels: several for each chunk, which are of 8 kB usually
 _MOST_SCANS = 100  # progressive pictures have some ten
+_MOST_STRIPS = 20_000  # of a TIFF, or tiles; Pillow makes a decoder for each
 _JPEG_SEGMENT = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
 _STRIP = 2**20  # pixels
 # Written in Python by Pillow: seconds for pictures that a small file declares, and of the first, time that grows with the square of its size.
 _SLOW = {
+    "ppm": "PNM with another largest value than 255 is not read, but for 65535 in grey; save it as PNG",
     "ppm_plain": "plain-text PNM is not read; save it as PNG or binary PNM",
     "bmp_rle": "compressed BMP is not read; save it as PNG",
 }
@@ -127,8 +130,10 @@ def _open_file(file: Any, name: str, max_pixels: int | None) -> Image.Image:
     if inner is not None:
         _check_size(inner, max_pixels)
     with _decoding(name):
+        if _tiff_strips(file) > _MOST_STRIPS:
+            raise OSError(f"it has more than {_MOST_STRIPS} strips or tiles; save it again with larger ones")
         opened = Image.open(counted, formats=readable_formats())
-        counted.left = None
+        counted.left = _MOST_CHUNK_READS if opened.format == "PNG" else None
         if opened.format in ("JPEG", "MPO"):
             file.seek(0)
             if _scans(file.read()) > _MOST_SCANS:
@@ -143,6 +148,27 @@ def _inside_icon(file: Any) -> tuple[int, int] | None:
     start = file.read(4)
     file.seek(0)
     return IcoImagePlugin.IcoFile(file).frame(0).size if start == b"\0\0\1\0" else None
+
+
+def _tiff_strips(file: Any) -> int:
+    """How many strips or tiles a TIFF's first directory says it has; 0 of other files. Pillow lists them all when it opens the file."""
+    file.seek(0)
+    head = file.read(16)
+    big, order = b"\x2b" in head[2:4], {b"II": "<", b"MM": ">"}.get(head[:2])
+    if order is None or not (big or b"\x2a" in head[2:4]) or len(head) < 16:
+        file.seek(0)
+        return 0
+    start = struct.unpack(order + "Q", head[8:16])[0] if big else struct.unpack(order + "I", head[4:8])[0]
+    file.seek(start)
+    entries = int.from_bytes(file.read(8 if big else 2), "little" if order == "<" else "big")
+    length, kind = (20, "HHQ") if big else (12, "HHI")
+    directory = file.read(length * min(entries, 65535))
+    file.seek(0)
+    found = 0
+    for place in range(0, len(directory) - length + 1, length):
+        tag, _, count = struct.unpack_from(order + kind, directory, place)
+        found += count if tag in (273, 324) else 0  # StripOffsets, TileOffsets
+    return found
 
 
 class _ShortHeader:
