@@ -120,4 +120,6 @@ def check_processor(folder: str, processor: ProcessorMixin, model: CLIPModel) ->
 
 
 def reason_of(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    """The first line, and no more of it than people read: transformers' may list all models it knows."""
+    line = f"{type(error).__name__}: {error}".splitlines()[0]
+    return line if len(line) <= 400 else f"{line[:400]} ..."

@@ -109,6 +109,11 @@ def test_any_value_of_any_file(checkpoint, folder, right, capsys, data):
     assert outcome(folder, right, capsys)
 
 
+def test_what_transformers_lists_is_cut(folder, right, capsys):
+    edited(folder / "processor_config.json", ("image_processor", "image_processor_type"))
+    assert outcome(folder, right, capsys) == "refused"
+
+
 # What no weight's shape shows must not be made up when it is missing: most defaults are another model's.
 @pytest.mark.parametrize(
     ("name", "where"),
