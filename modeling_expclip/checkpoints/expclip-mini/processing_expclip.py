@@ -154,9 +154,9 @@ def _tiff_strips(file: Any) -> int:
     """How many strips or tiles a TIFF's first directory says it has; 0 of other files. Pillow lists them all when it opens the file."""
     file.seek(0)
     head = file.read(16)
+    file.seek(0)
     big, order = b"\x2b" in head[2:4], {b"II": "<", b"MM": ">"}.get(head[:2])
     if order is None or not (big or b"\x2a" in head[2:4]) or len(head) < 16:
-        file.seek(0)
         return 0
     start = struct.unpack(order + "Q", head[8:16])[0] if big else struct.unpack(order + "I", head[4:8])[0]
     file.seek(start)
@@ -164,11 +164,9 @@ def _tiff_strips(file: Any) -> int:
     length, kind = (20, "HHQ") if big else (12, "HHI")
     directory = file.read(length * min(entries, 65535))
     file.seek(0)
-    found = 0
-    for place in range(0, len(directory) - length + 1, length):
-        tag, _, count = struct.unpack_from(order + kind, directory, place)
-        found += count if tag in (273, 324) else 0  # StripOffsets, TileOffsets
-    return found
+    whole = directory[: len(directory) // length * length]
+    found = struct.iter_unpack(f"{order}{kind}{4 if not big else 8}x", whole)
+    return sum(count for tag, _, count in found if tag in (273, 324))  # StripOffsets, TileOffsets
 
 
 class _ShortHeader:
