@@ -37,7 +37,7 @@ class Journal:
         with ExitStack() as stack:
             stack.enter_context(held(output.with_name(f".{output.name}.lock"), output, "--output"))
             self.resumed = self.path.exists()
-            if output.exists() and not overwrite and not self.resumed:
+            if os.path.lexists(output) and not overwrite and not self.resumed:
                 raise FileExistsError(
                     f"{output} is there already; add --overwrite to replace it, or choose another --output"
                 )

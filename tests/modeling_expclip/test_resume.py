@@ -270,3 +270,9 @@ def test_a_link_called_like_the_journal_is_not_followed(tmp_path):
     with pytest.raises(ValueError, match="is no regular file"):
         Journal(tmp_path / "faces.csv", {})
     assert precious.read_text() == "precious"
+
+
+def test_an_output_that_is_a_link_to_nowhere_is_not_replaced(tmp_path):
+    (tmp_path / "faces.csv").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileExistsError, match="add --overwrite"):
+        Journal(tmp_path / "faces.csv", {})
