@@ -23,6 +23,7 @@ _LARGE = 2**20
 _LARGE_AT_ONCE = 8
 _WAITING_BYTES = 8 * MOST_BODY  # of large requests that wait to be answered
 _DRAINED_SECONDS = 5
+_MOST_VALUES = 5_000  # a body's brackets, braces and commas: labels have some hundred, a data URL has one
 _SECONDS = 60  # for a body to arrive; and for a large one to be let in
 
 _POSTS = re.compile(rf"{_API}(upload|queue/join|call/.+|stream/.+|cancel|reset|mcp(/.*)?)/?")
@@ -92,10 +93,11 @@ class Gate:
         deadline = loop.time() + _SECONDS
         refused: _Refused | None = None
         started = complete = False
+        values = 0
         scope["expclip.received"] = 0
 
         async def measured() -> Message:
-            nonlocal complete, refused
+            nonlocal complete, refused, values
             if complete:
                 return await receive()
             if refused is None:
@@ -105,10 +107,18 @@ class Gate:
                     refused = _Refused(408, f"The request did not arrive within {_SECONDS} seconds.")
                 else:
                     complete = not message.get("more_body", False)
-                    scope["expclip.received"] += len(message.get("body", b""))
-                    if scope["expclip.received"] <= most:
+                    body = message.get("body", b"")
+                    scope["expclip.received"] += len(body)
+                    if most == MOST_BODY:  # JSON, where each empty list costs seventy times its bytes
+                        values += sum(map(body.count, (b"[", b"{", b",")))
+                    if scope["expclip.received"] > most:
+                        refused = _too_large(most)
+                    elif values > _MOST_VALUES:
+                        refused = _Refused(
+                            413, f"The request has too many parts: at most {_MOST_VALUES} brackets and commas are read."
+                        )
+                    else:
                         return message
-                    refused = _too_large(most)
             return {"type": "http.disconnect"}
 
         async def answered(message: Message) -> None:

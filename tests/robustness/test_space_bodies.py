@@ -1,0 +1,79 @@
+"""The Space's gate alone: bodies that are small to send and dear to read never reach the app."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from space.page.gate import MOST_BODY, Gate
+
+CALL = "/gradio_api/call/classify"
+
+
+class Door:
+    """A gate before an app that reads the whole body; the app keeps what it read, or None where the body broke off."""
+
+    def __init__(self, **page: object) -> None:
+        queue = SimpleNamespace(event_ids_to_events={}, active_jobs=[])
+        self.page = SimpleNamespace(_queue=queue, **page)
+        self.read: list[bytes | None] = []
+        self.gate = Gate(self._app, self.page)
+
+    async def _app(self, scope, receive, send) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                self.read.append(None)
+                return
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        self.read.append(body)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    def ask(self, path: str, body: bytes = b"", method: str = "POST", query: bytes = b"") -> int:
+        """The status of the answer to a request that arrives in parts of 64 KB."""
+        parts = [body[start : start + 2**16] for start in range(0, len(body), 2**16)] or [b""]
+        statuses: list[int] = []
+
+        async def receive() -> dict:
+            if not parts:
+                return {"type": "http.disconnect"}
+            part = parts.pop(0)
+            return {"type": "http.request", "body": part, "more_body": bool(parts)}
+
+        async def send(message: dict) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        headers = [(b"content-length", str(len(body)).encode())]
+        scope = {"type": "http", "path": path, "method": method, "headers": headers, "query_string": query}
+        asyncio.run(self.gate(scope, receive, send))
+        [status] = statuses
+        return status
+
+
+@pytest.mark.parametrize("inside", [b"[],", b"{},", b"1,", b"["])
+@pytest.mark.parametrize("size", [20_000, 3_000_000])
+def test_bodies_of_many_values_are_not_read(inside, size):
+    door = Door()
+    assert door.ask(CALL, b'{"data":[[' + inside * (size // len(inside)) + b'1],"",""]}') == 413
+    assert door.read == [None]
+
+
+def test_the_last_part_is_withheld_too():
+    door = Door()
+    assert door.ask(CALL, b'{"data":["' + b" " * 2**17 + b'",' + b"[]," * 4_000 + b"1]}") == 413
+    assert door.read == [None]
+
+
+def test_one_long_picture_and_all_labels_are_read():
+    door = Door()
+    picture = b"data:image/png;base64," + b"QUJD" * 6_000_000
+    labels = b",".join(b"label %d" % number for number in range(100))
+    body = b'{"data":[{"url":"' + picture + b'"},"' + labels + b'","photo"]}'
+    assert len(body) < MOST_BODY
+    assert door.ask(CALL, body) == 200
+    assert door.read == [body]
