@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .forgetful import ForgetfulBlocks
+from .forgetful import ForgetfulBlocks, forget_body
 from .inputs import LONGEST_LABEL, MOST_DATA_URL, MOST_LABELS, MOST_VIDEO_BYTES
 
 _API = "/gradio_api/"
@@ -27,6 +27,7 @@ _MOST_VALUES = 5_000  # a body's brackets, braces and commas: labels have some h
 _SECONDS = 60  # for a body to arrive; and for a large one to be let in
 
 _POSTS = re.compile(rf"{_API}(upload|queue/join|call/.+|stream/.+|cancel|reset|mcp(/.*)?)/?")
+_PICTURE = re.compile(rf"{_API}stream/([^/]+)/?")  # the next one of a stream
 _SHUT = re.compile(rf"{_API}(proxy=|deep_link|custom_component|vibe|run-history|file[=/]\w+:)")
 
 
@@ -74,18 +75,19 @@ class Gate:
         path, method = scope["path"], scope["method"]
         if _SHUT.match(path) or (method not in ("GET", "HEAD", "OPTIONS", "DELETE") and not _POSTS.fullmatch(path)):
             raise _Refused(404, "Not found.")
+        picture = _PICTURE.fullmatch(path)
+        if picture and not any(event._id == picture[1] for event in self._page.streams()):
+            raise _Refused(409, "This stream does not run: it still waits, or has ended.")
         headers = dict(scope["headers"])
         length = None if b"transfer-encoding" in headers else int(headers.get(b"content-length", 0))
         most = MOST_UPLOAD if path.startswith(f"{_API}upload") else MOST_BODY
         if length is not None and length > most:
             raise _too_large(most)
-        if most == MOST_BODY and length is not None and length > _LARGE:
-            events = list(self._page._queue.event_ids_to_events.values())
-            waiting = sum(event.request.scope.get("expclip.received", 0) for event in events)
-            if waiting + length > _WAITING_BYTES:
-                raise _Refused(
-                    503, "Busy: many large requests wait to be answered; upload the file instead, or try again soon."
-                )
+        large = most == MOST_BODY and length is not None and length > _LARGE
+        if large and self._page.waiting_bytes() + length > _WAITING_BYTES:
+            raise _Refused(
+                503, "Busy: many large requests wait to be answered; upload the file instead, or try again soon."
+            )
         return most, length
 
     async def _pass(self, most: int, scope: Scope, receive: Receive, send: Send) -> None:
@@ -132,6 +134,10 @@ class Gate:
         except Exception:
             if refused is None:
                 raise
+        finally:
+            if _PICTURE.fullmatch(scope["path"]):
+                for event in self._page.streams():
+                    forget_body(event.data.request)  # as when it joined
         if refused is not None and not started:
             await self._refuse(refused, scope, receive, send)
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from space.page.forgetful import ForgetfulBlocks
 from space.page.gate import MOST_BODY, Gate
 
 CALL = "/gradio_api/call/classify"
@@ -15,9 +16,8 @@ CALL = "/gradio_api/call/classify"
 class Door:
     """A gate before an app that reads the whole body; the app keeps what it read, or None where the body broke off."""
 
-    def __init__(self, **page: object) -> None:
-        queue = SimpleNamespace(event_ids_to_events={}, active_jobs=[])
-        self.page = SimpleNamespace(_queue=queue, **page)
+    def __init__(self) -> None:
+        self.page = ForgetfulBlocks(kept=100, swept=100, streamed=100).queue()
         self.read: list[bytes | None] = []
         self.gate = Gate(self._app, self.page)
 
@@ -77,3 +77,31 @@ def test_one_long_picture_and_all_labels_are_read():
     assert len(body) < MOST_BODY
     assert door.ask(CALL, body) == 200
     assert door.read == [body]
+
+
+def test_only_a_running_stream_takes_pictures():
+    door = Door()
+    picture = b'{"data":["' + b"a" * 2**21 + b'","","",null]}'
+    for name in ("waits", "runs"):
+        request = SimpleNamespace(scope={"expclip.received": 0}, _body=picture, _json={})
+        event = SimpleNamespace(_id=name, streaming=True, request=request, data=SimpleNamespace(request=request))
+        door.page._queue.event_ids_to_events[name] = event
+    door.page._queue.active_jobs = [None, [event]]
+    assert door.ask("/gradio_api/stream/waits", picture) == door.ask("/gradio_api/stream/gone", picture) == 409
+    assert door.read == []
+    assert door.ask("/gradio_api/stream/runs", picture) == 200 and door.read == [picture]
+    assert not {"_body", "_json"} & set(vars(request))
+
+
+def test_a_streams_later_pictures_count_as_waiting():
+    door = Door()
+    picture = b'{"data":["' + b"a" * 2**21 + b'","","",null]}'
+    for number in range(8):
+        first, later = (
+            SimpleNamespace(request=SimpleNamespace(scope={"expclip.received": size})) for size in (100, MOST_BODY)
+        )
+        door.page._queue.event_ids_to_events[str(number)] = SimpleNamespace(request=first.request, data=later)
+    assert door.ask(CALL, picture) == 503
+    for event in door.page._queue.event_ids_to_events.values():
+        event.data.request = event.request
+    assert door.ask(CALL, picture) == 200
