@@ -1,12 +1,15 @@
-"""The Space's gate alone: bodies that are small to send and dear to read never reach the app."""
+"""The Space's doors one by one: what is small to send and dear to read or to keep is refused before that."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 
+import av
 import pytest
 
+from space.page import inputs
 from space.page.forgetful import ForgetfulBlocks
 from space.page.gate import MOST_BODY, Gate
 
@@ -105,3 +108,23 @@ def test_a_streams_later_pictures_count_as_waiting():
     for event in door.page._queue.event_ids_to_events.values():
         event.data.request = event.request
     assert door.ask(CALL, picture) == 200
+
+
+def test_a_first_look_at_a_video_has_limits(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    path = tmp_path / "film.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for _ in range(16):
+            container.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
+        container.mux(stream.encode())
+    limits = inputs.VIDEO_LIMITS
+    monkeypatch.setattr(inputs, "VIDEO_LIMITS", replace(limits, frames=15))
+    with pytest.raises(ValueError, match="^video: refused: the file has more than 15 frames; cut it first$"):
+        inputs.video_of({"path": str(path)})
+    monkeypatch.setattr(inputs, "VIDEO_LIMITS", replace(limits, work_seconds=0))
+    with pytest.raises(ValueError, match="^video: refused: the file took more than 0 seconds to read"):
+        inputs.video_of({"path": str(path)})
+    monkeypatch.setattr(inputs, "VIDEO_LIMITS", replace(limits, frames=16))
+    assert inputs.video_of({"path": str(path)})[1] == pytest.approx(15 / 8, abs=0.01)
