@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from datetime import datetime
 from typing import Any
 
 import gradio as gr
+from gradio import routes
 from gradio.block_function import BlockFunction
 from gradio.queueing import Event
 from gradio.state_holder import SessionState
@@ -97,6 +99,7 @@ class ForgetfulBlocks(gr.Blocks):
 
     async def _sweep(self) -> None:
         idle: set[str] = set()
+        uploads: set[str] = set()
         streams: dict[str, float] = {}
         while True:
             await asyncio.sleep(self.swept)
@@ -104,6 +107,7 @@ class ForgetfulBlocks(gr.Blocks):
                 if (datetime.now() - used).total_seconds() > self.kept:
                     self.forget(session)
             idle = self._drop_answers(idle)
+            uploads = self._drop_names(uploads)
             streams = self._end_streams(streams)
 
     def _drop_answers(self, idle: set[str]) -> set[str]:
@@ -115,6 +119,17 @@ class ForgetfulBlocks(gr.Blocks):
             line.pending_messages_per_session.pop(session, None)
             line.pending_event_ids_session.pop(session, None)
         return now - busy - idle
+
+    def _drop_names(self, seen: set[str]) -> set[str]:
+        """Drops the names of deleted files, and how far uploads are that were seen at the last look; returns which are seen now."""
+        for names in self.temp_file_sets:
+            names -= {name for name in names if not os.path.exists(name)}
+        progress = routes.file_upload_statuses
+        now = set(progress._statuses) | set(progress._signals)
+        for upload in seen & now:
+            progress._statuses.pop(upload, None)
+            progress._signals.pop(upload, None)
+        return now - seen
 
     def _end_streams(self, seen: dict[str, float]) -> dict[str, float]:
         """Ends streams that were first seen too long ago: Gradio counts only the time in which it computes for them."""

@@ -13,13 +13,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .forgetful import ForgetfulBlocks, forget_body
 from .inputs import LONGEST_LABEL, MOST_DATA_URL, MOST_LABELS, MOST_VIDEO_BYTES
+from .room import Room
 
 _API = "/gradio_api/"
 _AROUND = 64 * 2**10  # what surrounds a file or a data URL: headers of parts, names of fields
 _LABELS = 6 * MOST_LABELS * LONGEST_LABEL  # JSON writes a character in six at most
 MOST_BODY = MOST_DATA_URL + 2 * _LABELS + _AROUND
 MOST_UPLOAD = MOST_VIDEO_BYTES + _AROUND
+MOST_UPLOADS = 2 * 2**30  # of all visitors, until they are swept
 _LARGE = 2**20
+_LONGEST_QUERY = 400
 _LARGE_AT_ONCE = 8
 _WAITING_BYTES = 8 * MOST_BODY  # of large requests that wait to be answered
 _DRAINED_SECONDS = 5
@@ -28,7 +31,7 @@ _SECONDS = 60  # for a body to arrive; and for a large one to be let in
 
 _POSTS = re.compile(rf"{_API}(upload|queue/join|call/.+|stream/.+|cancel|reset|mcp(/.*)?)/?")
 _PICTURE = re.compile(rf"{_API}stream/([^/]+)/?")  # the next one of a stream
-_SHUT = re.compile(rf"{_API}(proxy=|deep_link|custom_component|vibe|run-history|file[=/]\w+:)")
+_SHUT = re.compile(rf"{_API}(proxy=|deep_link|custom_component|vibe|run-history|dev/|file[=/]\w+:)|/pwa_icon/")
 
 
 class _Refused(Exception):
@@ -41,6 +44,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp, page: ForgetfulBlocks) -> None:
         self._app, self._page = app, page
+        self._room = Room(MOST_UPLOADS)
         # Two kinds, because a tool call over MCP holds one while Gradio uploads its picture to itself.
         self._uploads, self._bodies = asyncio.Semaphore(_LARGE_AT_ONCE), asyncio.Semaphore(_LARGE_AT_ONCE)
 
@@ -57,7 +61,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         if length is not None and length <= _LARGE:
-            await self._pass(most, scope, receive, send)
+            await self._store(most, length, scope, receive, send)
             return
         places = self._uploads if most == MOST_UPLOAD else self._bodies
         try:
@@ -66,15 +70,29 @@ class Gate:
             await self._refuse(_Refused(503, "Busy: many large requests; try again soon."), scope, receive, send)
             return
         try:
-            await self._pass(most, scope, receive, send)
+            await self._store(most, length, scope, receive, send)
         finally:
             places.release()
+
+    async def _store(self, most: int, length: int | None, scope: Scope, receive: Receive, send: Send) -> None:
+        if most != MOST_UPLOAD or scope["method"] != "POST":
+            await self._pass(most, scope, receive, send)
+            return
+        size = most if length is None else length
+        if await self._room.has(size):
+            with self._room.taken(size):
+                await self._pass(most, scope, receive, send)
+        else:
+            full = _Refused(503, "Busy: there is no room for more files; try again in some minutes.")
+            await self._refuse(full, scope, receive, send)
 
     def _allowed(self, scope: Scope) -> tuple[int, int | None]:
         """The most bytes that this request may bring, and how many it says it brings; _Refused where that is known to be wrong."""
         path, method = scope["path"], scope["method"]
         if _SHUT.match(path) or (method not in ("GET", "HEAD", "OPTIONS", "DELETE") and not _POSTS.fullmatch(path)):
             raise _Refused(404, "Not found.")
+        if path.startswith(_API) and len(scope["query_string"]) > _LONGEST_QUERY:  # some of its names would be kept
+            raise _Refused(414, f"The address is too long: at most {_LONGEST_QUERY} characters are read after the '?'.")
         picture = _PICTURE.fullmatch(path)
         if picture and not any(event._id == picture[1] for event in self._page.streams()):
             raise _Refused(409, "This stream does not run: it still waits, or has ended.")

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import av
 import pytest
+from gradio import routes
 
-from space.page import inputs
+from space.page import gate, inputs, room
 from space.page.forgetful import ForgetfulBlocks
 from space.page.gate import MOST_BODY, Gate
 
@@ -128,3 +129,50 @@ def test_a_first_look_at_a_video_has_limits(tmp_path, monkeypatch):
         inputs.video_of({"path": str(path)})
     monkeypatch.setattr(inputs, "VIDEO_LIMITS", replace(limits, frames=16))
     assert inputs.video_of({"path": str(path)})[1] == pytest.approx(15 / 8, abs=0.01)
+
+
+def test_uploads_have_room_only_until_the_folder_is_full(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(gate, "MOST_UPLOADS", 3 * 2**20)
+    door = Door()
+    assert [door.ask("/gradio_api/upload", bytes(2**20)) for _ in range(4)] == [200, 200, 503, 503]
+    assert door.ask(CALL, bytes(2**20)) == 200  # which leaves no file
+    full = Door()
+    (tmp_path / "file").write_bytes(bytes(2**21))
+    assert full.ask("/gradio_api/upload", bytes(2**20)) == 503
+    monkeypatch.setattr(room, "_MEASURED_SECONDS", 0)
+    (tmp_path / "file").unlink()
+    assert full.ask("/gradio_api/upload", bytes(2**20)) == 200
+
+
+def test_names_of_uploads_are_swept(tmp_path):
+    page, progress = ForgetfulBlocks(kept=100, swept=0.05, streamed=100).queue(), routes.file_upload_statuses
+    kept, gone = tmp_path / "kept.png", tmp_path / "anna.png"
+    kept.write_bytes(b"")
+    page.upload_file_set.update(map(str, (kept, gone)))
+
+    async def live() -> None:
+        progress.append("an upload", "anna.png", b"")
+        async with page.lifespan(None):
+            await asyncio.sleep(0.3)
+
+    asyncio.run(live())
+    assert page.upload_file_set == {str(kept)}
+    assert "an upload" not in progress._statuses and "an upload" not in progress._signals
+
+
+@pytest.mark.parametrize("name", ["upload", "upload_progress"])
+def test_uploads_have_short_names(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    door, path = Door(), f"/gradio_api/{name}"
+    method = "POST" if name == "upload" else "GET"
+    assert door.ask(path, b"x", method, b"upload_id=" + b"a" * 60_000) == 414 and not door.read
+    assert door.ask(path, b"x", method, b"upload_id=" + b"a" * 20) == 200
+
+
+def test_doors_that_the_page_does_not_use_are_shut():
+    door = Door()
+    for path in ("/gradio_api/dev/reload", "/pwa_icon/100000", "/pwa_icon/-1"):
+        assert door.ask(path, method="GET") == 404
+    for path in ("/pwa_icon", "/favicon.ico", "/manifest.json"):
+        assert door.ask(path, method="GET") == 200
