@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import resource
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,7 +12,7 @@ import av
 import pytest
 from gradio import routes
 
-from space.page import gate, inputs, room
+from space.page import gate, inputs, room, start
 from space.page.forgetful import ForgetfulBlocks
 from space.page.gate import MOST_BODY, Gate
 
@@ -176,3 +178,18 @@ def test_doors_that_the_page_does_not_use_are_shut():
         assert door.ask(path, method="GET") == 404
     for path in ("/pwa_icon", "/favicon.ico", "/manifest.json"):
         assert door.ask(path, method="GET") == 200
+
+
+def test_a_low_limit_of_connections_is_raised(monkeypatch):
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    low = 256
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (low, before[1]))
+        monkeypatch.setattr(start, "upload_folder", lambda: nullcontext())
+        monkeypatch.setattr(start, "_free_at_once", lambda: None)
+        monkeypatch.setattr("space.page.serve.serve", lambda: None)
+        monkeypatch.setattr(start.signal, "signal", lambda *_: None)
+        start.start()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1]) != (low, before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
