@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +16,9 @@ from datetime import datetime
 from typing import Any
 
 import gradio as gr
+from gradio import routes
 from gradio.block_function import BlockFunction
+from gradio.queueing import Event
 from gradio.state_holder import SessionState
 
 _LONGEST_HASH = 64  # of a session; Gradio's own have 11 characters
@@ -64,12 +67,23 @@ class ForgetfulBlocks(gr.Blocks):
         async def checked(body: Any, request: Any, username: Any) -> Any:
             if len(body.session_hash or "") > _LONGEST_HASH:  # it would outlive the request as a key
                 return False, f"session_hash: at most {_LONGEST_HASH} characters are expected", "error"
-            for read in ("_body", "_json"):  # the request stays with its event; what was read of it is in the event too
-                request.__dict__.pop(read, None)
+            forget_body(request)
             return await push(body=body, request=request, username=username)
 
         line.push = checked
         return self
+
+    def streams(self) -> list[Event]:
+        """The streams that run; others may wait."""
+        return [event for job in self._queue.active_jobs if job for event in job if event.streaming]
+
+    def waiting_bytes(self) -> int:
+        """How many bytes came with the requests that are not answered yet, and are held until then."""
+        # A stream's later pictures come with requests of their own.
+        events = list(self._queue.event_ids_to_events.values())
+        requests = [event.request for event in events] + [event.data.request for event in events if event.data]
+        scopes = {id(request.scope): request.scope for request in requests if request is not None}
+        return sum(scope.get("expclip.received", 0) for scope in scopes.values())
 
     def forget(self, session: str | None) -> None:
         """Drops what is remembered of a visit."""
@@ -85,6 +99,7 @@ class ForgetfulBlocks(gr.Blocks):
 
     async def _sweep(self) -> None:
         idle: set[str] = set()
+        uploads: set[str] = set()
         streams: dict[str, float] = {}
         while True:
             await asyncio.sleep(self.swept)
@@ -92,6 +107,7 @@ class ForgetfulBlocks(gr.Blocks):
                 if (datetime.now() - used).total_seconds() > self.kept:
                     self.forget(session)
             idle = self._drop_answers(idle)
+            uploads = self._drop_names(uploads)
             streams = self._end_streams(streams)
 
     def _drop_answers(self, idle: set[str]) -> set[str]:
@@ -104,12 +120,29 @@ class ForgetfulBlocks(gr.Blocks):
             line.pending_event_ids_session.pop(session, None)
         return now - busy - idle
 
+    def _drop_names(self, seen: set[str]) -> set[str]:
+        """Drops the names of deleted files, and how far uploads are that were seen at the last look; returns which are seen now."""
+        for names in self.temp_file_sets:
+            names -= {name for name in names if not os.path.exists(name)}
+        progress = routes.file_upload_statuses
+        now = set(progress._statuses) | set(progress._signals)
+        for upload in seen & now:
+            progress._statuses.pop(upload, None)
+            progress._signals.pop(upload, None)
+        return now - seen
+
     def _end_streams(self, seen: dict[str, float]) -> dict[str, float]:
         """Ends streams that were first seen too long ago: Gradio counts only the time in which it computes for them."""
         now = time.monotonic()
-        running = [event for job in self._queue.active_jobs if job for event in job if event.streaming]
+        running = self.streams()
         for event in running:
             if now - seen.get(event._id, now) > self.streamed:
                 event.run_time, event.closed = math.inf, True
                 event.signal.set()
         return {event._id: seen.get(event._id, now) for event in running}
+
+
+def forget_body(request: Any) -> None:
+    """For a request that stays with its event: what was read of it is in the event too."""
+    for read in ("_body", "_json"):
+        request.__dict__.pop(read, None)

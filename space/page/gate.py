@@ -11,22 +11,27 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .forgetful import ForgetfulBlocks
+from .forgetful import ForgetfulBlocks, forget_body
 from .inputs import LONGEST_LABEL, MOST_DATA_URL, MOST_LABELS, MOST_VIDEO_BYTES
+from .room import Room
 
 _API = "/gradio_api/"
 _AROUND = 64 * 2**10  # what surrounds a file or a data URL: headers of parts, names of fields
 _LABELS = 6 * MOST_LABELS * LONGEST_LABEL  # JSON writes a character in six at most
 MOST_BODY = MOST_DATA_URL + 2 * _LABELS + _AROUND
 MOST_UPLOAD = MOST_VIDEO_BYTES + _AROUND
+MOST_UPLOADS = 2 * 2**30  # of all visitors, until they are swept
 _LARGE = 2**20
+_LONGEST_QUERY = 400
 _LARGE_AT_ONCE = 8
 _WAITING_BYTES = 8 * MOST_BODY  # of large requests that wait to be answered
 _DRAINED_SECONDS = 5
+_MOST_VALUES = 5_000  # a body's brackets, braces and commas: labels have some hundred, a data URL has one
 _SECONDS = 60  # for a body to arrive; and for a large one to be let in
 
 _POSTS = re.compile(rf"{_API}(upload|queue/join|call/.+|stream/.+|cancel|reset|mcp(/.*)?)/?")
-_SHUT = re.compile(rf"{_API}(proxy=|deep_link|custom_component|vibe|run-history|file[=/]\w+:)")
+_PICTURE = re.compile(rf"{_API}stream/([^/]+)/?")  # the next one of a stream
+_SHUT = re.compile(rf"{_API}(proxy=|deep_link|custom_component|vibe|run-history|dev/|file[=/]\w+:)|/pwa_icon/")
 
 
 class _Refused(Exception):
@@ -39,6 +44,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp, page: ForgetfulBlocks) -> None:
         self._app, self._page = app, page
+        self._room = Room(MOST_UPLOADS)
         # Two kinds, because a tool call over MCP holds one while Gradio uploads its picture to itself.
         self._uploads, self._bodies = asyncio.Semaphore(_LARGE_AT_ONCE), asyncio.Semaphore(_LARGE_AT_ONCE)
 
@@ -55,7 +61,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         if length is not None and length <= _LARGE:
-            await self._pass(most, scope, receive, send)
+            await self._store(most, length, scope, receive, send)
             return
         places = self._uploads if most == MOST_UPLOAD else self._bodies
         try:
@@ -64,27 +70,42 @@ class Gate:
             await self._refuse(_Refused(503, "Busy: many large requests; try again soon."), scope, receive, send)
             return
         try:
-            await self._pass(most, scope, receive, send)
+            await self._store(most, length, scope, receive, send)
         finally:
             places.release()
+
+    async def _store(self, most: int, length: int | None, scope: Scope, receive: Receive, send: Send) -> None:
+        if most != MOST_UPLOAD or scope["method"] != "POST":
+            await self._pass(most, scope, receive, send)
+            return
+        size = most if length is None else length
+        if await self._room.has(size):
+            with self._room.taken(size):
+                await self._pass(most, scope, receive, send)
+        else:
+            full = _Refused(503, "Busy: there is no room for more files; try again in some minutes.")
+            await self._refuse(full, scope, receive, send)
 
     def _allowed(self, scope: Scope) -> tuple[int, int | None]:
         """The most bytes that this request may bring, and how many it says it brings; _Refused where that is known to be wrong."""
         path, method = scope["path"], scope["method"]
         if _SHUT.match(path) or (method not in ("GET", "HEAD", "OPTIONS", "DELETE") and not _POSTS.fullmatch(path)):
             raise _Refused(404, "Not found.")
+        if path.startswith(_API) and len(scope["query_string"]) > _LONGEST_QUERY:  # some of its names would be kept
+            raise _Refused(414, f"The address is too long: at most {_LONGEST_QUERY} characters are read after the '?'.")
+        picture = _PICTURE.fullmatch(path)
+        if picture and not any(event._id == picture[1] for event in self._page.streams()):
+            raise _Refused(409, "This stream does not run: it still waits, or has ended.")
         headers = dict(scope["headers"])
         length = None if b"transfer-encoding" in headers else int(headers.get(b"content-length", 0))
         most = MOST_UPLOAD if path.startswith(f"{_API}upload") else MOST_BODY
         if length is not None and length > most:
             raise _too_large(most)
-        if most == MOST_BODY and length is not None and length > _LARGE:
-            events = list(self._page._queue.event_ids_to_events.values())
-            waiting = sum(event.request.scope.get("expclip.received", 0) for event in events)
-            if waiting + length > _WAITING_BYTES:
-                raise _Refused(
-                    503, "Busy: many large requests wait to be answered; upload the file instead, or try again soon."
-                )
+        large = most == MOST_BODY and length is not None and length > _LARGE
+        if large and self._page.waiting_bytes() + length > _WAITING_BYTES:
+            raise _Refused(
+                503, "Busy: many large requests wait to be answered; upload the file instead, or try again soon."
+            )
         return most, length
 
     async def _pass(self, most: int, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,10 +113,11 @@ class Gate:
         deadline = loop.time() + _SECONDS
         refused: _Refused | None = None
         started = complete = False
+        values = 0
         scope["expclip.received"] = 0
 
         async def measured() -> Message:
-            nonlocal complete, refused
+            nonlocal complete, refused, values
             if complete:
                 return await receive()
             if refused is None:
@@ -105,10 +127,18 @@ class Gate:
                     refused = _Refused(408, f"The request did not arrive within {_SECONDS} seconds.")
                 else:
                     complete = not message.get("more_body", False)
-                    scope["expclip.received"] += len(message.get("body", b""))
-                    if scope["expclip.received"] <= most:
+                    body = message.get("body", b"")
+                    scope["expclip.received"] += len(body)
+                    if most == MOST_BODY:  # JSON, where each empty list costs seventy times its bytes
+                        values += sum(map(body.count, (b"[", b"{", b",")))
+                    if scope["expclip.received"] > most:
+                        refused = _too_large(most)
+                    elif values > _MOST_VALUES:
+                        refused = _Refused(
+                            413, f"The request has too many parts: at most {_MOST_VALUES} brackets and commas are read."
+                        )
+                    else:
                         return message
-                    refused = _too_large(most)
             return {"type": "http.disconnect"}
 
         async def answered(message: Message) -> None:
@@ -122,6 +152,10 @@ class Gate:
         except Exception:
             if refused is None:
                 raise
+        finally:
+            if _PICTURE.fullmatch(scope["path"]):
+                for event in self._page.streams():
+                    forget_body(event.data.request)  # as when it joined
         if refused is not None and not started:
             await self._refuse(refused, scope, receive, send)
 

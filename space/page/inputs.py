@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -179,9 +181,18 @@ def _seconds(path: Path) -> float:
 
     try:
         with open_video(path, VIDEO_LIMITS.pixels) as container:
-            stream = container.streams.video[0]
-            times = [packet.pts for packet in container.demux(stream) if packet.pts is not None]
-            return float((max(times) - min(times)) * stream.time_base) if times else 0.0
+            stream, limits, end = container.streams.video[0], VIDEO_LIMITS, time.monotonic() + VIDEO_LIMITS.work_seconds
+            first, last, count = math.inf, -math.inf, 0
+            for packet in container.demux():  # of all streams, because another one's may be the many
+                if time.monotonic() > end:
+                    raise ValueError(
+                        f"refused: {path} took more than {limits.work_seconds} seconds to read; cut it first"
+                    )
+                if packet.stream is stream and packet.pts is not None:
+                    first, last, count = min(first, packet.pts), max(last, packet.pts), count + 1
+                if count > limits.frames:
+                    raise ValueError(f"refused: {path} has more than {limits.frames} frames; cut it first")
+            return float((last - first) * stream.time_base) if count else 0.0
     except (FFmpegError, OSError) as error:
         raise ValueError("video: this is not a video that can be read, or its end is missing") from error
     except ValueError as error:

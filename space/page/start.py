@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .inputs import KEPT_SECONDS, SWEPT_SECONDS
@@ -23,6 +24,7 @@ def start() -> None:
     # A host stops its apps with SIGTERM; this one then ends as with Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     _free_at_once()
+    _open_many()
     with upload_folder():
         from .serve import serve  # Gradio reads where uploads go when it is imported
 
@@ -41,6 +43,14 @@ def _free_at_once() -> None:
             (_ARENA_MAX, 2),
         ):
             mallopt(option, value)
+
+
+def _open_many() -> None:
+    """Lets this process hold as many connections and files as the system allows. Often the limit is 1024 at first, which connections
+    that say nothing would use up: the server waits for them without end, and Gradio does not pass on a limit for them."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError):  # macOS says "without limit" and means less
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextmanager
