@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import resource
 import signal
 import tempfile
 import threading
@@ -48,6 +47,10 @@ def _free_at_once() -> None:
 def _open_many() -> None:
     """Lets this process hold as many connections and files as the system allows. Often the limit is 1024 at first, which connections
     that say nothing would use up: the server waits for them without end, and Gradio does not pass on a limit for them."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError):  # macOS says "without limit" and means less
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
