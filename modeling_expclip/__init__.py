@@ -11,7 +11,7 @@ from typing import Any
 
 from .prompts import LABEL_SETS, PROMPT_SETS
 
-MINI = str(Path(__file__).parent / "checkpoints" / "expclip-mini")
+MINI = str(Path(__file__).parent / "expclip_mini")
 
 _HOMES = {
     "ExpCLIPConfig": ".configuration_expclip",

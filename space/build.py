@@ -12,9 +12,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from modeling_expclip.files import check_apart
-from modeling_expclip.plain_yaml import read_front_matter
-from modeling_expclip.terminal import one_line, printable
+from modeling_expclip.system.files import check_apart
+from modeling_expclip.system.plain_yaml import read_front_matter
+from modeling_expclip.system.terminal import one_line, printable
 
 _SPACE = Path(__file__).parent
 _LIBRARY = _SPACE.parent / "modeling_expclip"

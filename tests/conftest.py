@@ -98,7 +98,7 @@ def head_file(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory, clip_folder, head_file) -> Path:
     """An Exp-CLIP checkpoint written by the converter."""
-    from modeling_expclip.convert import convert
+    from modeling_expclip.checkpoint.convert import convert
 
     output = tmp_path_factory.mktemp("checkpoint") / "expclip-small"
     convert(str(clip_folder), head_file, output)

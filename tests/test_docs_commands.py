@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from modeling_expclip.cli import main
+from modeling_expclip.cli.main import main
 from tests.conftest import SHARED, picture, write_video
 from tests.test_docs import PAGES, ROOT
 from tests.training.conftest import call
@@ -81,7 +81,7 @@ def without_the_hub(words: list[str], monkeypatch) -> list:
     """Replaces what would fetch the paper's weights; returns the list of calls that were made instead."""
     asked = []
     if "--released" in words:
-        monkeypatch.setattr("modeling_expclip.convert.convert_released", lambda *given: asked.append(given))
+        monkeypatch.setattr("modeling_expclip.checkpoint.convert.convert_released", lambda *given: asked.append(given))
     if any("recipes/paper" in word for word in words):
         import training.embedding
         import training.training_run

@@ -110,8 +110,10 @@ def not_in_the_library(tree: ast.AST) -> list[str]:
         if not inner:
             fine = name is None or name in modeling_expclip.__all__ or (LIBRARY / f"{name}.py").is_file()
         else:
-            file = LIBRARY / f"{inner}.py"
-            fine = file.is_file() and (name is None or (name in defined(file) and not name.startswith("_")))
+            place = LIBRARY.joinpath(*inner.split("."))
+            file = place.with_suffix(".py")
+            room = place.is_dir() and name is not None and (place / f"{name}.py").is_file()
+            fine = room or (file.is_file() and (name is None or (name in defined(file) and not name.startswith("_"))))
         if not fine:
             found.append(f"from {module} import {name}")
     return found

@@ -57,7 +57,9 @@ def test_its_metadata(wheel):
         (info,) = {name.partition("/")[0] for name in archive.namelist() if ".dist-info/" in name}
         metadata = email.message_from_bytes(archive.read(f"{info}/METADATA"))
         assert archive.read(f"{info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
-        assert "expclip = modeling_expclip.cli:main" in archive.read(f"{info}/entry_points.txt").decode().splitlines()
+        assert (
+            "expclip = modeling_expclip.cli.main:main" in archive.read(f"{info}/entry_points.txt").decode().splitlines()
+        )
     assert (metadata["Name"], metadata["License-Expression"]) == ("expclip", "MIT")
     assert metadata["Requires-Python"] == ">=3.10" and metadata.get_payload().startswith("# Exp-CLIP")
     assert {"training", "faces", "video", "export", "space"} <= set(metadata.get_all("Provides-Extra"))

@@ -82,7 +82,7 @@ def main() -> None:
         raise ValueError(f"--min-samples is {arguments.min_samples}; it must be at least 1")
     roots = dict(_named_path("--frames-root", given) for given in arguments.frames_root)
 
-    from modeling_expclip.lock import only_run
+    from modeling_expclip.system.lock import only_run
     from training.evaluation import Pair, evaluate, folder_name
     from training.processes import rank
     from training.report import differences, write_report

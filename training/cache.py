@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from modeling_expclip.files import read_json, whole_file, write_csv, write_json
+from modeling_expclip.system.files import read_json, whole_file, write_csv, write_json
 from training.recipe import ClipRecipe, FacesRecipe, TeacherRecipe
 
 FORMAT = 1

@@ -7,8 +7,8 @@ from PIL import Image
 from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
 from modeling_expclip import ExpCLIPModel, ExpCLIPProcessor
-from modeling_expclip.checkpoint import load_weights, model_type_of
-from modeling_expclip.convert import paper_image_processor, truncating
+from modeling_expclip.checkpoint.convert import paper_image_processor, truncating
+from modeling_expclip.checkpoint.folder import load_weights, model_type_of
 from training.processes import local_device
 from training.recipe import ClipRecipe
 from training.sources import source_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from modeling_expclip.terminal import lasting_output, one_line
+from modeling_expclip.system.terminal import lasting_output, one_line
 
 WRONG_CALL, INTERRUPTED = 2, 130
 

@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock
 from huggingface_hub import cached_assets_path
 
-from modeling_expclip.files import write_json
+from modeling_expclip.system.files import write_json
 
 _SETTLED = 2.0  # seconds after which a file that is changed again gets another time of change, on any file system
 

@@ -20,7 +20,7 @@ import torch
 from datasets import Dataset
 from tqdm import tqdm
 
-from modeling_expclip.lock import only_run
+from modeling_expclip.system.lock import only_run
 from training import cache
 from training.cache import Shard, VectorSet
 from training.clip import FrozenClip

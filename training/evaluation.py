@@ -29,7 +29,7 @@ import torch.distributed as dist
 import transformers
 from tqdm import tqdm
 
-from modeling_expclip.files import read_json, whole_file, write_csv, write_json
+from modeling_expclip.system.files import read_json, whole_file, write_csv, write_json
 from training import comparison, metrics
 from training.baselines import ZeroShotModel, load_zero_shot_model, weights_of
 from training.data import face_detector, warn_of_scenes

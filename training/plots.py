@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from modeling_expclip.files import whole_file
-from modeling_expclip.plot import legible
-from modeling_expclip.terminal import one_line, printable
+from modeling_expclip.media.plot import legible
+from modeling_expclip.system.files import whole_file
+from modeling_expclip.system.terminal import one_line, printable
 
 _TITLE = 90  # characters
 

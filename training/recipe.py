@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from modeling_expclip.plain_yaml import read_yaml
+from modeling_expclip.system.plain_yaml import read_yaml
 
 Preprocessing = Literal["paper", "own"]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from modeling_expclip.files import write_text
+from modeling_expclip.system.files import write_text
 from training.evaluation import folder_name
 
 REPORTED = Path(__file__).parent / "reported_results.csv"

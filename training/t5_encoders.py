@@ -29,7 +29,7 @@ from transformers import (
 )
 from transformers.utils.hub import cached_file, cached_files, extract_commit_hash
 
-from modeling_expclip.files import read_json
+from modeling_expclip.system.files import read_json
 
 _INDEX = "model.safetensors.index.json"
 

@@ -28,8 +28,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from modeling_expclip.checkpoint import load_weights
-from modeling_expclip.convert import paper_image_processor
+from modeling_expclip.checkpoint.convert import paper_image_processor
+from modeling_expclip.checkpoint.folder import load_weights
 from training.extras import not_loaded
 from training.mini import describer
 from training.processes import world_size

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from transformers import Trainer
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from modeling_expclip.files import written_to
+from modeling_expclip.system.files import written_to
 from training.cache import Pairs
 from training.zero_shot import ZeroShot
 

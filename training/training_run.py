@@ -26,11 +26,11 @@ from transformers.integrations import TensorBoardCallback
 from transformers.trainer_utils import set_seed
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from modeling_expclip.card import checkpoint_card
-from modeling_expclip.checkpoint import save_checkpoint
-from modeling_expclip.convert import with_head
-from modeling_expclip.files import write_csv, write_text, written_to
-from modeling_expclip.lock import only_run
+from modeling_expclip.checkpoint.card import checkpoint_card
+from modeling_expclip.checkpoint.convert import with_head
+from modeling_expclip.checkpoint.folder import save_checkpoint
+from modeling_expclip.system.files import write_csv, write_text, written_to
+from modeling_expclip.system.lock import only_run
 from training.cache import load_pairs
 from training.clip import FrozenClip
 from training.data import face_columns, image_bytes, load_faces, readable_face

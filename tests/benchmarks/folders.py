@@ -13,9 +13,10 @@ from pathlib import Path
 
 import torch
 
-from modeling_expclip import LABEL_SETS, tables
-from modeling_expclip.classify import Classifier, Settings, find_files
-from modeling_expclip.journal import Journal
+from modeling_expclip import LABEL_SETS
+from modeling_expclip.cli.journal import Journal
+from modeling_expclip.media import table as tables
+from modeling_expclip.media.classify import Classifier, Settings, find_files
 from tests.benchmarks.results import record
 from tests.benchmarks.subjects import medians, subjects, write_jpegs
 

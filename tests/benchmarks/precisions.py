@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 
 from modeling_expclip import LABEL_SETS, MINI, FacialExpressionPipeline
-from modeling_expclip.checkpoint import load_checkpoint
-from modeling_expclip.export import export
+from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip.exporters.export import export
 from tests.benchmarks.results import record
 from tests.benchmarks.subjects import EXPORTS
 

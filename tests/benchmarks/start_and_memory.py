@@ -24,7 +24,7 @@ def run(*command: str) -> str:
 
 MEASURED = """
 import resource, sys
-from modeling_expclip.cli import main
+from modeling_expclip.cli.main import main
 main(sys.argv[1:])
 print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     ways = {
-        "help": lambda: run("-m", "modeling_expclip.cli", "--help"),
+        "help": lambda: run("-m", "modeling_expclip.cli.main", "--help"),
         "import": lambda: run("-c", "from transformers import CLIPModel"),
     }
     times = medians(ways, arguments.repeats)

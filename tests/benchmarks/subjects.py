@@ -14,9 +14,9 @@ from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor
 
 from modeling_expclip import MINI
-from modeling_expclip.convert import convert
-from modeling_expclip.export import export
-from modeling_expclip.merge import merge
+from modeling_expclip.checkpoint.convert import convert
+from modeling_expclip.checkpoint.merge import merge
+from modeling_expclip.exporters.export import export
 from tests.conftest import small_tokenizer
 
 EXPORTS = (("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8"), ("onnx", "fp32"), ("onnx", "int8"))

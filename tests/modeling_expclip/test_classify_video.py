@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from modeling_expclip import LABEL_SETS, MINI, FacialExpressionPipeline
-from modeling_expclip.checkpoint import load_checkpoint
-from modeling_expclip.cli import main
+from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip.cli.main import main
 from modeling_expclip.faces import FaceDetector
 from modeling_expclip.tracking import overlap
 from modeling_expclip.video import read_frames, sample_clip
@@ -214,7 +214,7 @@ def test_pictures_are_replaced_when_asked_to(odd_films, tmp_path, capsys, monkey
     (tmp_path / "same.mp4.png").write_text("thesis")
     options = ("--prompts", "photo", "--plot", tmp_path)
     with monkeypatch.context() as context:  # refused before anything is loaded
-        context.setattr("modeling_expclip.classify_command.Classifier", None)
+        context.setattr("modeling_expclip.cli.classify.Classifier", None)
         assert classify(film, *options, "--output", tmp_path / "out.csv") == 2
     assert f"{tmp_path / 'same.mp4.png'} would be replaced; add --overwrite" in capsys.readouterr().err
     assert (tmp_path / "same.mp4.png").read_text() == "thesis" and not list(tmp_path.glob("*out.csv*"))
@@ -226,7 +226,7 @@ def test_what_cannot_be_drawn_is_a_message(odd_films, tmp_path, capsys, monkeypa
     def fail(*_):
         raise RuntimeError("no\nfont")
 
-    monkeypatch.setattr("modeling_expclip.plot.draw_timeline", fail)
+    monkeypatch.setattr("modeling_expclip.media.plot.draw_timeline", fail)
     film = odd_films / "other" / "same.mp4"
     assert classify(film, "--prompts", "photo", "--plot", tmp_path / "p", "--output", tmp_path / "out.csv") == 0
     assert f"{tmp_path / 'p' / 'same.mp4.png'} was not drawn (RuntimeError: no font)\n" in capsys.readouterr().err
@@ -239,7 +239,7 @@ def test_a_run_that_goes_on_draws_what_was_not_drawn(odd_films, tmp_path, monkey
 
     output, plots = tmp_path / "out.csv", tmp_path / "plots"
     with monkeypatch.context() as context:
-        context.setattr("modeling_expclip.tables.write", interrupt)
+        context.setattr("modeling_expclip.media.table.write", interrupt)
         assert classify(odd_films, "--prompts", "photo", "--output", output, "--plot", plots) == 130
     next(plots.iterdir()).unlink()
     assert classify(odd_films, "--prompts", "photo", "--output", output, "--plot", plots) == 0

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from modeling_expclip import LABEL_SETS
-from modeling_expclip.classify import find_files
-from modeling_expclip.cli import main
+from modeling_expclip.cli.main import main
+from modeling_expclip.media.classify import find_files
 from tests.conftest import picture
 
 FIXED = ["path", "face", "x0", "y0", "x1", "y1", "detection_score", "label", "error"]
@@ -146,7 +146,7 @@ def test_what_the_terminal_cannot_take_costs_lines_of_text(checkpoint, faces, tm
     Path(os.fsdecode(os.fsencode(faces) + "/caf\u00e9 \U0001f642".encode() + b" \xe9.png")).write_bytes(
         (faces / "a.png").read_bytes()
     )
-    arguments = [sys.executable, "-m", "modeling_expclip.cli", "classify", faces, "--model", checkpoint]
+    arguments = [sys.executable, "-m", "modeling_expclip.cli.main", "classify", faces, "--model", checkpoint]
     command = f"{{ {shlex.join(map(str, arguments))} --output out.json; echo $? > {tmp_path}/code; }}"
     shell = ["sh", "-c", around.replace("COMMAND", f"sh -c {shlex.quote(command)}")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])}
@@ -212,7 +212,7 @@ def test_what_is_no_file_is_a_row_and_never_waited_for(checkpoint, faces, tmp_pa
 
 _AS_NOBODY = """
 import json, os, sys
-from modeling_expclip.classify import find_files
+from modeling_expclip.media.classify import find_files
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)
@@ -259,7 +259,7 @@ def test_argparse_errors_are_exit_2(checkpoint, faces, arguments):
 
 
 def test_help_and_wrong_calls_do_not_wait_for_torch():
-    code = "import sys; from modeling_expclip.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code = "import sys; from modeling_expclip.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
     code += "assert not {'torch', 'transformers', 'numpy', 'PIL'} & set(sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

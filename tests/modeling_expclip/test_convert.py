@@ -9,9 +9,9 @@ from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
 
-from modeling_expclip import convert as convert_module
-from modeling_expclip.cli import main
-from modeling_expclip.convert import RELEASED, Released, convert, convert_released, load_head
+from modeling_expclip.checkpoint import convert as convert_module
+from modeling_expclip.checkpoint.convert import RELEASED, Released, convert, convert_released, load_head
+from modeling_expclip.cli.main import main
 from tests.conftest import write_clip, write_head
 
 CODE = (
@@ -209,8 +209,12 @@ def test_outputs_are_judged_before_any_work(tmp_path, monkeypatch, capsys, clip_
     def work(*_, **__):
         raise AssertionError("work was begun")
 
-    for module, name in (("convert", "load_head"), ("merge", "load_checkpoint"), ("export", "load_checkpoint")):
-        monkeypatch.setattr(f"modeling_expclip.{module}.{name}", work)
+    for target in (
+        "checkpoint.convert.load_head",
+        "checkpoint.merge.load_checkpoint",
+        "exporters.export.load_checkpoint",
+    ):
+        monkeypatch.setattr(f"modeling_expclip.{target}", work)
     before = sorted(tmp_path.rglob("*"))
     for command in (
         ["convert", "--head", str(head_file), "--clip"],

@@ -12,11 +12,12 @@ import torch
 from transformers import AutoModel, CLIPModel
 from transformers.dynamic_module_utils import get_imports
 
-from modeling_expclip import ExpCLIPModel, backends, export_tower
-from modeling_expclip import export as export_module
+from modeling_expclip import ExpCLIPModel, backends
 from modeling_expclip.backends import exported_backend, load_image_tower
-from modeling_expclip.cli import main
-from modeling_expclip.export import export
+from modeling_expclip.cli.main import main
+from modeling_expclip.exporters import export as export_module
+from modeling_expclip.exporters import graphs as export_tower
+from modeling_expclip.exporters.export import export
 from tests.conftest import picture, write_clip
 
 for package in ("nncf", "onnx", "onnxruntime", "onnxscript", "openvino"):
@@ -33,7 +34,7 @@ COSINES = {
 ALL_EXPORTS = """
 import sys
 from transformers.utils import logging
-from modeling_expclip.export import export
+from modeling_expclip.exporters.export import export
 
 logging.disable_progress_bar()
 source, faces, output, *combinations = sys.argv[1:]

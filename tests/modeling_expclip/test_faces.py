@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from modeling_expclip.cli import main
+from modeling_expclip.cli.main import main
 from modeling_expclip.faces import Face, FaceDetector, crop_face
 from modeling_expclip.tracking import overlap
 from tests.conftest import picture

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from modeling_expclip.cli import main
+from modeling_expclip.cli.main import main
 
 
 @pytest.fixture

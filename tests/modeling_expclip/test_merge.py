@@ -3,8 +3,8 @@ import torch
 from transformers import AutoModel, CLIPModel, pipeline
 
 from modeling_expclip import ExpCLIPModel
-from modeling_expclip.cli import main
-from modeling_expclip.convert import convert
+from modeling_expclip.checkpoint.convert import convert
+from modeling_expclip.cli.main import main
 from tests.conftest import picture, write_head
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from modeling_expclip import LABEL_SETS, MINI, PROMPT_SETS, FacialExpressionPipeline
-from modeling_expclip.checkpoint import load_checkpoint
-from modeling_expclip.cli import main
+from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip.cli.main import main
 from tests.modeling_expclip.test_convert import CODE
 
 EXAMPLES = Path(__file__).parents[2] / "space" / "examples"

@@ -15,9 +15,9 @@ from PIL import Image
 from transformers import CLIPModel
 
 from modeling_expclip import ExpCLIPModel, FacialExpressionPipeline
-from modeling_expclip.checkpoint import load_checkpoint
-from modeling_expclip.cli import main
-from modeling_expclip.merge import merge
+from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip.checkpoint.merge import merge
+from modeling_expclip.cli.main import main
 
 VERSIONS = sorted((Path(__file__).parents[1] / "fixtures" / "checkpoints").glob("v*"))
 LOGITS, SCORES = 1e-3, 1e-4  # tolerances; another machine's float32 moves logits by less

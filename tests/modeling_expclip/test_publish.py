@@ -22,9 +22,9 @@ from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors.torch import load_file, save_file
 
-from modeling_expclip import publish
-from modeling_expclip.cli import main
-from modeling_expclip.merge import merge
+from modeling_expclip.checkpoint import publish
+from modeling_expclip.checkpoint.merge import merge
+from modeling_expclip.cli.main import main
 from tests.conftest import picture
 from tests.modeling_expclip.test_convert import FILES
 

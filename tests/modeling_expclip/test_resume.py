@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from modeling_expclip import LABEL_SETS
-from modeling_expclip.classify import Row
-from modeling_expclip.cli import main
-from modeling_expclip.journal import Journal
-from modeling_expclip.tables import write
+from modeling_expclip.cli.journal import Journal
+from modeling_expclip.cli.main import main
+from modeling_expclip.media.classify import Row
+from modeling_expclip.media.table import write
 from tests.conftest import picture, write_video
 
 LABELS = LABEL_SETS["rafdb"]
@@ -48,7 +48,7 @@ def start(checkpoint, *arguments) -> subprocess.Popen:
     command = [
         sys.executable,
         "-m",
-        "modeling_expclip.cli",
+        "modeling_expclip.cli.main",
         "classify",
         *map(str, arguments),
         "--model",
@@ -191,7 +191,7 @@ def test_a_finished_output_is_replaced_when_asked_to(checkpoint, folder, tmp_pat
     assert classify(checkpoint, folder / "a", "--labels", "a,b", "--output", output) == 0
     before = output.read_bytes()
     with monkeypatch.context() as context:  # refused before anything is loaded
-        context.setattr("modeling_expclip.classify_command.Classifier", None)
+        context.setattr("modeling_expclip.cli.classify.Classifier", None)
         assert classify(checkpoint, folder / "a", "--labels", "c,d", "--output", output) == 2
     assert f"{output} is there already; add --overwrite to replace it" in capsys.readouterr().err
     assert output.read_bytes() == before and os.listdir(tmp_path) == ["out.csv"]
@@ -203,7 +203,7 @@ def test_a_stopped_run_goes_on_beside_the_output_it_replaces(checkpoint, folder,
     output = tmp_path / "out.csv"
     output.write_text("of an earlier run")
     with monkeypatch.context() as context:
-        context.setattr("modeling_expclip.tables.write", _interrupt)
+        context.setattr("modeling_expclip.media.table.write", _interrupt)
         assert classify(checkpoint, folder / "a", "--output", output, "--overwrite") == 130
     assert output.read_text() == "of an earlier run"
     assert classify(checkpoint, folder / "a", "--output", output) == 0
@@ -226,7 +226,7 @@ def test_rows_survive_a_power_cut(tmp_path, monkeypatch):
     monkeypatch.setattr(
         os, "fsync", lambda file: (synced.append(os.path.realpath(f"/proc/self/fd/{file}")), real(file))
     )
-    monkeypatch.setattr("modeling_expclip.journal.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("modeling_expclip.cli.journal.time.monotonic", lambda: clock[0])
     journal = Journal(tmp_path / "out.csv", {})
     path = str(journal.path)
     assert synced == [path, str(tmp_path)]

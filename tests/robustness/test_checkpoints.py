@@ -15,8 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from modeling_expclip.backends import exported_backend, load_image_tower
-from modeling_expclip.checkpoint import load_checkpoint, model_type_of
-from modeling_expclip.cli import main
+from modeling_expclip.checkpoint.folder import load_checkpoint, model_type_of
+from modeling_expclip.cli.main import main
 from tests.conftest import picture
 
 FILES = ("config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")

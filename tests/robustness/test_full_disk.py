@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from modeling_expclip.cli import main
+from modeling_expclip.cli.main import main
 from tests.conftest import picture
 from tests.robustness.commands import LimitedFiles, MemoryDisk, ask, refusal, write_recipe
 from tests.training.conftest import content_of, write_faces

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from modeling_expclip.cli import main
-from modeling_expclip.convert import convert
+from modeling_expclip.checkpoint.convert import convert
+from modeling_expclip.cli.main import main
 from tests.robustness.test_checkpoints import edited
 
 

@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from modeling_expclip.cli import main
+from modeling_expclip.cli.main import main
 from modeling_expclip.processing_expclip import check_sides, open_image, to_rgb
 from tests.conftest import picture
 from tests.robustness.pictures import bare_png, damaged, encoded, exif, png_chunk, whole_files, with_jpeg_segment

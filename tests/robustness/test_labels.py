@@ -11,9 +11,9 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from modeling_expclip.cli import main
+from modeling_expclip.cli.main import main
+from modeling_expclip.media.table import FIXED_COLUMNS
 from modeling_expclip.prompts import LABEL_SETS, PROMPT_SETS, build_prompts, check_labels
-from modeling_expclip.tables import FIXED_COLUMNS
 from tests.conftest import picture
 
 ODD = (
@@ -196,7 +196,7 @@ def classify(checkpoint, small_face, tmp_path, capsys, monkeypatch, recognise):
         recognise.model,
         type("Parts", (), {"tokenizer": recognise.tokenizer, "image_processor": recognise.image_processor}),
     )
-    monkeypatch.setattr("modeling_expclip.classify.load_checkpoint", lambda folder: parts)
+    monkeypatch.setattr("modeling_expclip.media.classify.load_checkpoint", lambda folder: parts)
 
     def run(labels: str, output) -> tuple[int, str, str]:
         output.unlink(missing_ok=True)

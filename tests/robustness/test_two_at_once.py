@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from modeling_expclip.cli import main
-from modeling_expclip.files import whole_file
-from modeling_expclip.journal import Journal
-from modeling_expclip.lock import only_run
+from modeling_expclip.cli.journal import Journal
+from modeling_expclip.cli.main import main
+from modeling_expclip.system.files import whole_file
+from modeling_expclip.system.lock import only_run
 from tests.conftest import picture
 from tests.robustness.commands import ask, refusal, write_recipe
 from tests.robustness.test_full_disk import files

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from modeling_expclip.cli import main
+from modeling_expclip.cli.main import main
 from modeling_expclip.video import VideoLimits, open_video, read_frames, sample_clip
 from tests.conftest import picture, write_video
 from tests.robustness.costs import peak_megabytes, within

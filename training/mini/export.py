@@ -8,8 +8,8 @@ import torch
 from transformers import CLIPImageProcessorPil, CLIPTokenizer
 
 from modeling_expclip import ExpCLIPConfig, ExpCLIPModel, ExpCLIPProcessor
-from modeling_expclip.checkpoint import load_checkpoint, save_checkpoint
-from modeling_expclip.convert import truncating, with_head
+from modeling_expclip.checkpoint.convert import truncating, with_head
+from modeling_expclip.checkpoint.folder import load_checkpoint, save_checkpoint
 from training.mini.images import MEAN, SIZE, STD
 from training.mini.text import MAX_LENGTH, TextTower
 from training.mini.towers import PROJECTION_DIM, VISION, ImageTower

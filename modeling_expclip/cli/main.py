@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import MINI
-from .prompts import LABEL_SETS, PROMPT_SETS, check_labels, label_set
-from .terminal import lasting_output, one_line, printable
+from .. import MINI
+from ..prompts import LABEL_SETS, PROMPT_SETS, check_labels, label_set
+from ..system.terminal import lasting_output, one_line, printable
 
 OK, WRONG_CALL, INTERRUPTED = 0, 2, 130
 NOTHING_CLASSIFIED = MISMATCH = 1
@@ -143,7 +143,7 @@ def _classify(arguments: argparse.Namespace) -> int:
         labels = tuple(check_labels(label.strip() for label in arguments.labels.split(",")))
     else:
         labels = label_set(arguments.label_set or "rafdb")
-    from .classify_command import run_classify
+    from .classify import run_classify
 
     return NOTHING_CLASSIFIED if run_classify(arguments, labels) == 0 else OK
 
@@ -154,7 +154,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     if arguments.released is not None and arguments.head is not None:
         raise ValueError("--released brings its own head; leave --head out")
 
-    from .convert import convert, convert_released
+    from ..checkpoint.convert import convert, convert_released
 
     if arguments.released is not None:
         convert_released(arguments.released, arguments.output)
@@ -165,7 +165,7 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 
 def _merge(arguments: argparse.Namespace) -> int:
-    from .merge import merge
+    from ..checkpoint.merge import merge
 
     merge(arguments.model, arguments.output)
     print(f"wrote and verified {printable(str(arguments.output))}: a plain CLIPModel")
@@ -173,7 +173,7 @@ def _merge(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from .export import export
+    from ..exporters.export import export
 
     export(arguments.model, arguments.output, arguments.backend, arguments.precision, arguments.calibration)
     output = printable(str(arguments.output))
@@ -182,9 +182,9 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from .backends import exported_backend, load_image_tower
-    from .checkpoint import load_checkpoint, model_type_of
-    from .golden import verify
+    from ..backends import exported_backend, load_image_tower
+    from ..checkpoint.folder import load_checkpoint, model_type_of
+    from ..checkpoint.golden import verify
 
     model_type_of(arguments.model)  # a checkpoint that is not there is a wrong call, a damaged one a mismatch
     try:
@@ -205,8 +205,8 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _publish(arguments: argparse.Namespace) -> int:
-    from .golden import VerificationError
-    from .publish import plan, upload
+    from ..checkpoint.golden import VerificationError
+    from ..checkpoint.publish import plan, upload
 
     try:
         planned = plan(arguments.model, arguments.repo, arguments.private)

@@ -17,13 +17,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .checkpoint import load_checkpoint
-from .faces import DEFAULT_MARGIN, FaceDetector
-from .pipeline_expclip import FacialExpressionPipeline
-from .processing_expclip import image_endings
-from .terminal import printable
-from .timeline import FPS, RESOLUTION
-from .video import VIDEO_ENDINGS, is_video, read_frames
+from ..checkpoint.folder import load_checkpoint
+from ..faces import DEFAULT_MARGIN, FaceDetector
+from ..pipeline_expclip import FacialExpressionPipeline
+from ..processing_expclip import image_endings
+from ..system.terminal import printable
+from ..timeline import FPS, RESOLUTION
+from ..video import VIDEO_ENDINGS, is_video, read_frames
 
 NO_FACE = "no face found"
 _FRAMES = 4  # of a video, for a look at it

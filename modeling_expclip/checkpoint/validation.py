@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import CLIPModel, ProcessorMixin
 from transformers.utils import cached_file
 
-from .files import read_json
+from ..system.files import read_json
 
 # What becomes of a config whose values are of the wrong kind, or absurd.
 WRONG_CONFIG = (

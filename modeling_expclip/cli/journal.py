@@ -15,9 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .classify import Row
-from .files import sweep, sync_folder, written_to
-from .lock import held
+from ..media.classify import Row
+from ..system.files import sweep, sync_folder, written_to
+from ..system.lock import held
 
 _HEAD = b'{"run": {'
 _SYNC_SECONDS = 1.0  # what a power cut may take

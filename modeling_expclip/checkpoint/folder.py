@@ -17,11 +17,11 @@ import torch
 from safetensors import SafetensorError
 from transformers import CLIPModel, CLIPProcessor, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
+from ..modeling_expclip import ExpCLIPModel
+from ..processing_expclip import ExpCLIPProcessor, pil_twin
+from ..system.files import check_apart
 from . import golden
-from .checks import WRONG_CONFIG, check_complete, check_config, check_processor, reason_of
-from .files import check_apart
-from .modeling_expclip import ExpCLIPModel
-from .processing_expclip import ExpCLIPProcessor, pil_twin
+from .validation import WRONG_CONFIG, check_complete, check_config, check_processor, reason_of
 
 
 def model_type_of(source: str, revision: str | None = None) -> str | None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from transformers import CLIPProcessor, ProcessorMixin
 
+from ..modeling_expclip import ExpCLIPModel
 from .card import checkpoint_card
-from .checkpoint import check_output, load_checkpoint, name_of, save_checkpoint
-from .modeling_expclip import ExpCLIPModel
+from .folder import check_output, load_checkpoint, name_of, save_checkpoint
 
 
 def merge(source: str | Path, output: str | Path) -> None:

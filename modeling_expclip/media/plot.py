@@ -12,9 +12,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ..system.files import LONGEST_NAME, whole_file
+from ..system.terminal import one_line, printable
 from .classify import Row
-from .files import LONGEST_NAME, whole_file
-from .terminal import one_line, printable
 
 _LONGEST = 40  # characters of a name; the curves need room beside it
 _PEOPLE = 6  # those seen most often

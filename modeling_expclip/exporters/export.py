@@ -18,15 +18,15 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPModel, CLIPProcessor
 
-from . import golden
-from .backends import BACKENDS, DESCRIPTION, TOWER, load_image_tower, silence_telemetry
-from .card import checkpoint_card
-from .checkpoint import check_output, load_checkpoint, name_of, save_processor, whole_folder
-from .convert import truncating
-from .export_tower import quiet, write_tower
-from .merge import plain_processor
-from .modeling_expclip import ExpCLIPModel
-from .processing_expclip import image_endings, open_image, pil_twin
+from ..backends import BACKENDS, DESCRIPTION, TOWER, load_image_tower, silence_telemetry
+from ..checkpoint import golden
+from ..checkpoint.card import checkpoint_card
+from ..checkpoint.convert import truncating
+from ..checkpoint.folder import check_output, load_checkpoint, name_of, save_processor, whole_folder
+from ..checkpoint.merge import plain_processor
+from ..modeling_expclip import ExpCLIPModel
+from ..processing_expclip import image_endings, open_image, pil_twin
+from .graphs import quiet, write_tower
 
 PRECISIONS = ("fp32", "bf16", "int8")
 # Mean cosine with torch's embeddings below which nothing is written. Measured on expclip-mini: 1.0000, 1.0000 and 0.9998.

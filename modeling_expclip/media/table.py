@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..system.files import LONGEST_NAME, whole_file
+from ..system.terminal import printable
 from .classify import Row
-from .files import LONGEST_NAME, whole_file
-from .terminal import printable
 
 FIXED_COLUMNS = ("path", "time", "face", "x0", "y0", "x1", "y1", "detection_score", "label", "error")
 FORMATS = (".csv", ".json", ".parquet")

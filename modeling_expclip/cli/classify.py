@@ -9,14 +9,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import tables
-from .classify import Classifier, Row, Settings, find_files, first_images, is_moving
-from .crops import crops_warning
-from .faces import DEFAULT_MARGIN
+from ..faces import DEFAULT_MARGIN
+from ..media import table as tables
+from ..media.classify import Classifier, Row, Settings, find_files, first_images, is_moving
+from ..media.crop_check import crops_warning
+from ..media.plot import Timelines
+from ..system.terminal import printable
+from ..timeline import FPS
 from .journal import Journal
-from .plot import Timelines
-from .terminal import printable
-from .timeline import FPS
 
 
 def run_classify(arguments: Namespace, labels: tuple[str, ...]) -> int:

@@ -21,13 +21,13 @@ from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants
 from huggingface_hub.utils import validate_repo_id
 from transformers.dynamic_module_utils import get_relative_import_files
 
+from ..backends import DESCRIPTION, TOWER, exported_backend
+from ..system.files import read_json
+from ..system.plain_yaml import read_front_matter
+from ..system.terminal import one_line
 from . import golden
-from .backends import DESCRIPTION, TOWER, exported_backend
 from .card import PLACEHOLDER
-from .checkpoint import load_checkpoint, model_type_of
-from .files import read_json
-from .plain_yaml import read_front_matter
-from .terminal import one_line
+from .folder import load_checkpoint, model_type_of
 
 CARD = "README.md"
 _BELONGS = (".json", ".safetensors", ".py", ".md", ".txt", ".jinja")

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPModel, ProcessorMixin
 from transformers.utils import cached_file
 
-from .prompts import LABEL_SETS, build_prompts
+from ..prompts import LABEL_SETS, build_prompts
 
 NAME = "golden.safetensors"
 LOGIT_TOLERANCE = 1e-3  # float32 on another machine moves CLIP's logits, which reach 100, by up to some 1e-4

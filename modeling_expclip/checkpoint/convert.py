@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
+from ..configuration_expclip import ExpCLIPConfig
+from ..modeling_expclip import ExpCLIPModel
+from ..processing_expclip import ExpCLIPProcessor
 from .card import checkpoint_card
-from .checkpoint import check_output, load_weights, model_type_of, name_of, save_checkpoint
-from .checks import check_config
-from .configuration_expclip import ExpCLIPConfig
-from .modeling_expclip import ExpCLIPModel
-from .processing_expclip import ExpCLIPProcessor
+from .folder import check_output, load_weights, model_type_of, name_of, save_checkpoint
+from .validation import check_config
 
 HEAD_KEY = "mlp.weight"
 

@@ -1,0 +1,1 @@
+"""Checkpoint folders: load and validate, golden outputs, convert, merge, card, publish."""

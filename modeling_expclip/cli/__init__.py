@@ -1,0 +1,1 @@
+"""The ``expclip`` command, one file a subcommand."""

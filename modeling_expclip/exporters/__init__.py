@@ -1,0 +1,1 @@
+"""Other runtimes: ONNX Runtime and OpenVINO."""

@@ -1,0 +1,1 @@
+"""Photos, folders and video: faces are found, followed, scored and written down."""
