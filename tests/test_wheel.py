@@ -43,13 +43,13 @@ def wheel(tmp_path_factory) -> Path:
 def test_it_holds_the_library_and_the_mini_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         sizes = {info.filename: info.file_size for info in archive.infolist()}
-    library = {path.relative_to(ROOT).as_posix() for path in (ROOT / "modeling_expclip").glob("*.py")}
+    library = {path.relative_to(ROOT).as_posix() for path in (ROOT / "modeling_expclip").rglob("*.py")}
     mini = {path.relative_to(ROOT).as_posix(): path.stat().st_size for path in Path(MINI).iterdir() if path.is_file()}
     weights, tokenizer, code = "model.safetensors", "tokenizer.json", "modeling_expclip.py"
     assert {weights, tokenizer, code, "golden.safetensors"} <= {Path(name).name for name in mini}
     assert {name: sizes.get(name) for name in mini} == mini
     others = {name for name in sizes if ".dist-info/" not in name}
-    assert others == library | set(mini)
+    assert others == library | {*mini, "modeling_expclip/py.typed"}
 
 
 def test_its_metadata(wheel):

@@ -210,7 +210,7 @@ def _check_paths(files: dict[str, Path]) -> None:
 def _own_folders() -> list[bytes]:
     """Where files of this machine and user lie: what compilers, loggers and caches write into what they make."""
     places = [str(Path.home()), os.getcwd(), tempfile.gettempdir(), sysconfig.get_path("purelib"), constants.HF_HOME]
-    places.append(str(Path(__file__).parent))
+    places.append(str(Path(__file__).parents[1]))
     named = {os.fsencode(name(place)) for place in places for name in (os.path.abspath, os.path.realpath)}
     return [re.escape(name) for name in sorted(named) if len(name) > 3]  # not the root, which is no place
 
