@@ -18,7 +18,7 @@ from PIL import Image
 from transformers import CLIPModel
 
 from modeling_expclip import MINI, PROMPT_SETS, ExpCLIPModel, FacialExpressionPipeline
-from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip.checkpoint.load import load_checkpoint
 from modeling_expclip.faces import FaceDetector
 from modeling_expclip.video import VideoLimits
 

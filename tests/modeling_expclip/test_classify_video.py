@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from modeling_expclip import LABEL_SETS, MINI, FacialExpressionPipeline
-from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip.checkpoint.load import load_checkpoint
 from modeling_expclip.cli.main import main
 from modeling_expclip.faces import FaceDetector
 from modeling_expclip.tracking import overlap

@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil
 
 from modeling_expclip import MINI, ExpCLIPProcessor
-from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip.checkpoint.load import load_checkpoint
 from modeling_expclip.faces import Face
 from modeling_expclip.pipeline_expclip import FacialExpressionPipeline
 from modeling_expclip.processing_expclip import scale_pixels

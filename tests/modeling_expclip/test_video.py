@@ -213,7 +213,7 @@ def test_patience_follows_the_distance_of_frames(distance):
 def test_few_frames_a_second_show_the_same_person(tmp_path):
     """Through the timeline, with a detector that finds one face at the same place."""
     from modeling_expclip import MINI, FacialExpressionPipeline
-    from modeling_expclip.checkpoint.folder import load_checkpoint
+    from modeling_expclip.checkpoint.load import load_checkpoint
 
     model, processor = load_checkpoint(MINI)
     pipe = FacialExpressionPipeline(

@@ -10,14 +10,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from modeling_expclip.checkpoint import convert as convert_module
-from modeling_expclip.checkpoint.convert import RELEASED, Released, convert, convert_released, load_head
+from modeling_expclip.checkpoint.convert import RELEASED, Released, convert, convert_released
+from modeling_expclip.checkpoint.head import load_head
 from modeling_expclip.cli.main import main
 from tests.conftest import write_clip, write_head
+from tests.sync import CODE
 
-CODE = (
-    "configuration_expclip modeling_expclip processing_expclip pipeline_expclip prompts "
-    "backends faces stream timeline tracking video"
-).split()
 FILES = {
     "config.json",
     "model.safetensors",
@@ -26,7 +24,7 @@ FILES = {
     "tokenizer_config.json",
     "golden.safetensors",
     "README.md",
-    *(f"{name}.py" for name in CODE),
+    *CODE,
 }
 
 

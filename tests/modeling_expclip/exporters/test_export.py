@@ -59,7 +59,7 @@ def exports(tmp_path_factory, checkpoint, faces) -> Path:
     output = tmp_path_factory.mktemp("exports")
     combinations = ["-".join(combination) for combination in COSINES]
     command = [sys.executable, "-c", ALL_EXPORTS, checkpoint, faces, output / "written", *combinations]
-    run = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    run = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=Path(__file__).parents[3])
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
     return (output / "written").rename(output / "moved")
 
