@@ -24,7 +24,7 @@ def read_pth(path: Path) -> Any:
                 unpacked = sum(entry.file_size for entry in archive.infolist())
             if unpacked > path.stat().st_size:  # torch packs nothing, but would unpack it
                 raise ValueError(f"it unpacks to {unpacked:,} bytes, more than the file has")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251, here
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} is refused: it is not a plain state dict (it holds pickled code, or is damaged)"

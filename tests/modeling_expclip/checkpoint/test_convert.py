@@ -252,7 +252,7 @@ def test_released_head_is_checked_against_its_blob_id(tmp_path, monkeypatch, cli
     content = head_file.read_bytes()
     import hashlib
 
-    blob = hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest() if right else "0" * 40
+    blob = hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest() if right else "0" * 40  # noqa: S324
     asked = []
 
     def download(url, path, *_, **__):
