@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from transformers import CLIPModel, CLIPProcessor, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
 from ..modeling_expclip import ExpCLIPModel
-from ..processing_expclip import ExpCLIPProcessor, pil_twin
+from ..processing_expclip import ExpCLIPProcessor, to_pil_processor
 from ..system.terminal import reason_of
 from .validation import WRONG_CONFIG, check_complete, check_config, check_processor
 
@@ -51,7 +51,8 @@ def load_checkpoint(source: str | Path, dtype: torch.dtype = torch.float32) -> t
         raise
     except Exception as error:  # tokenizers raises no other class
         raise ValueError(f"the processor or tokenizer in {source} cannot be read: {reason_of(error)}") from error
-    processor.image_processor = pil_twin(processor.image_processor)  # a plain CLIP's is torchvision's where that is
+    # A plain CLIP's is torchvision's where that is installed.
+    processor.image_processor = to_pil_processor(processor.image_processor)
     check_processor(source, processor, model)
     return model, processor
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..backends import exported_backend, load_image_tower
+from ..exporters.runtimes import exported_backend, load_image_tower
 from . import golden
 from .golden import VerificationError
 from .load import load_checkpoint, model_type_of

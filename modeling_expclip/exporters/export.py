@@ -18,16 +18,17 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPModel, CLIPProcessor
 
-from ..backends import BACKENDS, DESCRIPTION, TOWER, load_image_tower, silence_telemetry
 from ..checkpoint import golden
 from ..checkpoint.card import checkpoint_card
 from ..checkpoint.load import load_checkpoint
 from ..checkpoint.processors import plain_processor, save_processor, truncating
 from ..checkpoint.save import check_output, name_of, whole_folder
 from ..checkpoint.verify import verify_outputs
+from ..media.images import image_endings, open_image
 from ..modeling_expclip import ExpCLIPModel
-from ..processing_expclip import image_endings, open_image, pil_twin
+from ..processing_expclip import to_pil_processor
 from .graphs import quiet, write_tower
+from .runtimes import BACKENDS, DESCRIPTION, TOWER, load_image_tower, silence_telemetry
 
 PRECISIONS = ("fp32", "bf16", "int8")
 # Mean cosine with torch's embeddings below which nothing is written. Measured on expclip-mini: 1.0000, 1.0000 and 0.9998.
@@ -120,7 +121,7 @@ def _calibration_files(paths: Sequence[str]) -> list[str]:
 
 def _read(files: list[str], processor: CLIPProcessor) -> list[torch.Tensor]:
     """Pixel values (1, 3, height, width) of each file. Raises ValueError with the names of those that cannot be read."""
-    image_processor, pixels, failed = pil_twin(processor.image_processor), [], []
+    image_processor, pixels, failed = to_pil_processor(processor.image_processor), [], []
     for file in files:
         try:
             pixels.append(image_processor(images=open_image(file), return_tensors="pt")["pixel_values"])
