@@ -281,6 +281,11 @@ def test_released_without_a_network_says_so(tmp_path, monkeypatch, capsys):
     assert "no network" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
+def test_an_unknown_released_model(tmp_path):
+    with pytest.raises(ValueError, match="no released model 'b14'; expected one of b32, b16, l14"):
+        convert_released("b14", tmp_path / "out")
+
+
 def test_head_reader_gives_float32(head_file):
     weight = load_head(head_file)
     assert weight.shape == (48, 24) and weight.dtype == torch.float32
