@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from modeling_expclip.prompts import LABEL_SETS, PROMPT_SETS, check_labels
-from training.command import run
+
+from .support.command import run
 
 BEYOND_TOLERANCE = 1
 
@@ -20,7 +21,7 @@ def main() -> None:
         nargs="+",
         required=True,
         metavar="[NAME=]MODEL",
-        help="folders or Hub ids; see training/baselines.py",
+        help="folders or Hub ids; see training/evaluation/adapters.py",
     )
     parser.add_argument(
         "--data",
@@ -83,9 +84,10 @@ def main() -> None:
     roots = dict(_named_path("--frames-root", given) for given in arguments.frames_root)
 
     from modeling_expclip.system.lock import only_run
-    from training.evaluation import Pair, evaluate, folder_name
-    from training.processes import rank
-    from training.report import differences, write_report
+
+    from .evaluation.report import differences, write_report
+    from .evaluation.run import Pair, evaluate, folder_name
+    from .support.processes import rank
 
     pairs = []
     for given in arguments.model:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from training.command import run
+from .support.command import run
 
 
 def main() -> None:
@@ -24,8 +24,8 @@ def main() -> None:
     parser.add_argument("--override", nargs="+", action="extend", default=[], metavar="SECTION.KEY=VALUE")
     arguments = parser.parse_args()
 
-    from training.embedding import embed
-    from training.recipe import load_recipe
+    from .embeddings.fill import embed
+    from .recipe import load_recipe
 
     recipe = load_recipe(arguments.recipe, arguments.override)
     embed(recipe, arguments.data, arguments.output, arguments.shard_size, streaming=arguments.streaming)

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from modeling_expclip.prompts import LABEL_SETS
-from training.command import run
+
+from .support.command import run
 
 
 def main() -> None:
@@ -36,8 +37,8 @@ def main() -> None:
         parser.error(f"--evaluate {wrong[0]}: expected NAME=PATH")
     evaluate = {name: path for name, _, path in (pair.partition("=") for pair in arguments.evaluate)}
 
-    from training.recipe import load_recipe
-    from training.training_run import train_from_cache, train_from_images
+    from .alignment.run import train_from_cache, train_from_images
+    from .recipe import load_recipe
 
     recipe, classes = load_recipe(arguments.recipe, arguments.override), LABEL_SETS[arguments.label_set]
     if arguments.embeddings is not None:
