@@ -10,11 +10,11 @@ from modeling_expclip.system.terminal import lasting_output, one_line
 WRONG_CALL, INTERRUPTED = 2, 130
 
 
-def run(name: str, main: Callable[[], None]) -> None:
-    """Calls ``main`` and exits."""
+def run(name: str, main: Callable[[], int]) -> None:
+    """Calls ``main`` and exits with its code."""
     with lasting_output() as check_output:
         try:
-            main()
+            code = main()
             check_output()
         except (ValueError, OSError, ImportError) as error:
             print(f"{name}: {one_line(error)}", file=sys.stderr)
@@ -22,3 +22,4 @@ def run(name: str, main: Callable[[], None]) -> None:
         except KeyboardInterrupt:
             print(f"{name}: interrupted; the same command continues where it stopped", file=sys.stderr)
             sys.exit(INTERRUPTED)
+    sys.exit(code)
