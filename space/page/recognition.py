@@ -18,7 +18,7 @@ from PIL import Image
 from transformers import CLIPModel
 
 from modeling_expclip import MINI, PROMPT_SETS, ExpCLIPModel, FacialExpressionPipeline
-from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip.checkpoint.load import load_checkpoint
 from modeling_expclip.media.detectors import FaceDetector
 from modeling_expclip.media.video import VideoLimits
 

@@ -15,7 +15,7 @@ import torch
 from transformers import CLIPModel, CLIPProcessor, pipeline
 
 from modeling_expclip import LABEL_SETS, FacialExpressionPipeline
-from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip.checkpoint.load import load_checkpoint
 from modeling_expclip.media.images import open_image
 from modeling_expclip.prompts import build_prompts
 from tests.benchmarks.results import record

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from modeling_expclip import LABEL_SETS, MINI, FacialExpressionPipeline
-from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip.checkpoint.load import load_checkpoint
 from modeling_expclip.exporters.export import export
 from tests.benchmarks.results import record
 from tests.benchmarks.subjects import EXPORTS

@@ -14,7 +14,7 @@ from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
 from modeling_expclip import MINI, FacialExpressionPipeline
-from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip.checkpoint.load import load_checkpoint
 from modeling_expclip.media.images import open_image
 from space.page.inputs import BASIC_LABELS
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from modeling_expclip import MINI, FacialExpressionPipeline
-from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip.checkpoint.load import load_checkpoint
 from modeling_expclip.checkpoint.merge import merge
 from modeling_expclip.media.images import open_image
 from space.page.inputs import VIDEO_LIMITS
