@@ -9,6 +9,7 @@ from pathlib import Path
 from .. import MINI
 from ..prompts import LABEL_SETS, PROMPT_SETS, check_labels, label_set
 from ..system.terminal import lasting_output, one_line, printable
+from . import training
 
 OK, WRONG_CALL, INTERRUPTED = 0, 2, 130
 NOTHING_CLASSIFIED = MISMATCH = 1
@@ -78,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--private", action="store_true", help="only for you or your organisation")
     command.add_argument("--dry-run", action="store_true", help="check, say what would go, and contact nobody")
     command.set_defaults(run=_publish)
+
+    training.add(commands)
 
     return parser
 
@@ -182,8 +185,8 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from ..checkpoint.folder import load_checkpoint, model_type_of
     from ..checkpoint.golden import verify
+    from ..checkpoint.load import load_checkpoint, model_type_of
     from ..exporters.runtimes import exported_backend, load_image_tower
 
     model_type_of(arguments.model)  # a checkpoint that is not there is a wrong call, a damaged one a mismatch
