@@ -185,7 +185,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from ..checkpoint.golden import verify
+    from ..checkpoint.golden import compare as verify
     from ..checkpoint.load import load_checkpoint, model_type_of
     from ..exporters.runtimes import exported_backend, load_image_tower
 
