@@ -16,7 +16,8 @@ import torch
 from modeling_expclip import LABEL_SETS
 from modeling_expclip.cli.journal import Journal
 from modeling_expclip.media import table as tables
-from modeling_expclip.media.classify import Classifier, Settings, find_files
+from modeling_expclip.media.classify import Classifier, Settings
+from modeling_expclip.media.sources import find_sources
 from tests.benchmarks.results import record
 from tests.benchmarks.subjects import medians, subjects, write_jpegs
 
@@ -57,8 +58,8 @@ def main() -> None:
 
             def command(classifier=classifier, turns=turns) -> None:
                 journal = Journal(folder / "out.csv", {}, overwrite=True)
-                for path, found, done in classifier(find_files([next(turns)])):
-                    journal.add(found, path if done else None)
+                for found in classifier(find_sources([next(turns)])):
+                    journal.add(found.rows, found.path if found.done else None)
                 tables.write(journal.rows(), LABELS, folder / "out.csv")
                 journal.close(finished=True)
 
