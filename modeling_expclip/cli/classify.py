@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,6 @@ from .options import add_model
 from .words import add_words, labels_of, prompts_of
 
 if TYPE_CHECKING:
-    from ..media.classify import Settings
     from ..media.plot import Timelines
     from ..media.sources import Source
 
@@ -96,22 +94,24 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     labels, top_k = labels_of(arguments), arguments.top_k
-    settings = _settings(arguments, labels)
+    words = {"labels": labels, "prompts": prompts_of(arguments)}
 
+    from ..media.analyzer import FaceAnalyzer
     from ..media.classify import Classifier
     from ..media.crop_check import crops_warning
     from ..media.plot import Timelines
     from ..media.sources import find_sources, first_images
 
-    sources = find_sources(arguments.paths, settings.frames_fps)
+    sources = find_sources(arguments.paths, arguments.frames_fps)
     videos = [source.path for source in sources if source.kind == "video" and source.error is None]
     _check(arguments, bool(videos))
     table.Layout(labels, bool(videos), top_k).check()
+    analysis, video = _analysis(arguments), _video(arguments)
     timelines = None if arguments.plot is None else Timelines(videos, arguments.plot, labels)
     output, journal = arguments.output, None
     if output is not None:
         table.check_output(output)
-        journal = Journal(output, _identity(arguments, settings, sources), arguments.overwrite)
+        journal = Journal(output, _identity(arguments, sources) | words | analysis | video, arguments.overwrite)
     summary, finished, unfinished = table.Summary(), False, False
     try:
         if timelines is not None:
@@ -124,12 +124,18 @@ def run(arguments: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
             sources = [source for source in sources if source.path not in journal.done]
-        classifier = Classifier(arguments.model, settings, arguments.batch_size, arguments.workers, arguments.compile)
+        analyzer = FaceAnalyzer(
+            arguments.model,
+            **analysis,
+            compile=arguments.compile,
+            batch_size=arguments.batch_size,
+            workers=arguments.workers,
+        )
         if arguments.faces is None:
-            first = first_images(sources, settings.fps, settings.frames_fps)
+            first = first_images(sources, video["fps"], arguments.frames_fps)
             if (warning := crops_warning(first)) is not None:
                 print(f"{warning}: add --faces to find faces first, or --no-faces if they are crops", file=sys.stderr)
-        for found in classifier(sources, {} if journal is None else journal.reached):
+        for found in Classifier(analyzer, words, video)(sources, None if journal is None else journal.reached):
             for row in found.rows:
                 summary.add(row)
             if timelines is not None:
@@ -188,11 +194,11 @@ def _check(arguments: argparse.Namespace, videos: bool) -> None:
         raise ValueError("--plot shows what changes with time; --clip gives one row a video")
 
 
-def _identity(arguments: argparse.Namespace, settings: Settings, sources: list[Source]) -> dict[str, Any]:
-    """What must be the same for rows of two runs to stand in one table."""
+def _identity(arguments: argparse.Namespace, sources: list[Source]) -> dict[str, Any]:
+    """What, beside the options, must be the same for rows of two runs to stand in one table."""
     model = Path(arguments.model)
     weights = sorted(model.glob("*.safetensors")) + sorted(model.glob("image_tower.*")) if model.is_dir() else []
-    identity = {"paths": arguments.paths, "model": arguments.model, "weights": _stats(weights), **asdict(settings)}
+    identity = {"paths": arguments.paths, "model": arguments.model, "weights": _stats(weights)}
     # Their rows are known by number, so they must be the same files.
     tables = [Path(source.path) for source in sources if source.kind == "table" and source.error is None]
     return identity | ({"tables": _stats(tables)} if tables else {})
@@ -202,22 +208,27 @@ def _stats(files: list[Path]) -> list[tuple[str, int, int]]:
     return [(file.name, (status := file.stat()).st_size, status.st_mtime_ns) for file in files]
 
 
-def _settings(arguments: argparse.Namespace, labels: tuple[str, ...]) -> Settings:
-    from ..faces import DEFAULT_MARGIN
-    from ..media.classify import Settings
-    from ..timeline import FPS
+def _analysis(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of `FaceAnalyzer` that decide about the rows."""
+    from ..media.detectors import DEFAULT_MARGIN
 
-    return Settings(
-        labels=labels,
-        prompts=prompts_of(arguments),
-        faces=bool(arguments.faces),
-        detector=None if arguments.detector == "auto" else arguments.detector,
-        margin=DEFAULT_MARGIN if arguments.margin is None else arguments.margin,
-        align=arguments.align,
-        backend=arguments.backend,
-        precision=arguments.precision,
-        fps=FPS if arguments.fps is None else arguments.fps,
-        window=arguments.window,
-        clip=arguments.clip,
-        frames_fps=arguments.frames_fps,
-    )
+    return {
+        "faces": bool(arguments.faces),
+        "detector": None if arguments.detector == "auto" else arguments.detector,
+        "margin": DEFAULT_MARGIN if arguments.margin is None else arguments.margin,
+        "align": arguments.align,
+        "backend": arguments.backend,
+        "precision": arguments.precision,
+    }
+
+
+def _video(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of `FaceAnalyzer.video`."""
+    from ..media.analyzer import FPS
+
+    return {
+        "fps": FPS if arguments.fps is None else arguments.fps,
+        "window": arguments.window,
+        "clip": arguments.clip,
+        "frames_fps": arguments.frames_fps,
+    }

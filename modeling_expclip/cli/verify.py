@@ -17,9 +17,9 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ..backends import exported_backend, load_image_tower
     from ..checkpoint.folder import load_checkpoint, model_type_of
     from ..checkpoint.golden import verify
+    from ..exporters.runtimes import exported_backend, load_image_tower
 
     model_type_of(arguments.model)  # a checkpoint that is not there is a wrong call, a damaged one a mismatch
     try:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..processing_expclip import image_endings
-from ..video import VIDEO_ENDINGS, is_video, read_frames
+from .images import image_endings
 from .parquet import ENDING, NoImagesError, check_images, image_rows
+from .video import VIDEO_ENDINGS, is_video, read_frames
 
 _FRAMES = 4  # of a video, for a look at it
 

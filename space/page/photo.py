@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from modeling_expclip.processing_expclip import open_image
+from modeling_expclip.media.images import open_image
 
 from . import drawing
 from .controls import READING, told, words
