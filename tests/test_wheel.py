@@ -10,6 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def wheel(tmp_path_factory) -> Path:
     return built
 
 
-def test_it_holds_the_library_and_the_mini_and_nothing_else(wheel):
+def test_it_holds_the_library_the_mini_and_the_demo_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         sizes = {info.filename: info.file_size for info in archive.infolist()}
     library = {path.relative_to(ROOT).as_posix() for path in (ROOT / "modeling_expclip").rglob("*.py")}
@@ -48,8 +49,12 @@ def test_it_holds_the_library_and_the_mini_and_nothing_else(wheel):
     weights, tokenizer, code = "model.safetensors", "tokenizer.json", "modeling_expclip.py"
     assert {weights, tokenizer, code, "golden.safetensors"} <= {Path(name).name for name in mini}
     assert {name: sizes.get(name) for name in mini} == mini
+    own = [path.relative_to(ROOT / "space") for path in (ROOT / "space").rglob("*") if path.is_file()]
+    own = [path for path in own if path.parts[0] != "browser" and path.suffix != ".pyc"]  # that page runs elsewhere
+    demo = {f"expclip_demo/{path.as_posix()}" for path in own} - {"expclip_demo/assets/screenshot.png"}
     others = {name for name in sizes if ".dist-info/" not in name}
-    assert others == library | {*mini, "modeling_expclip/py.typed"}
+    assert others == library | demo | {*mini, "modeling_expclip/py.typed"}
+    assert sum(sizes[name] for name in demo) < 300_000
 
 
 def test_its_metadata(wheel):
@@ -67,25 +72,87 @@ def test_its_metadata(wheel):
     assert "torch" in needed and "gradio" not in needed
 
 
-def test_it_works_in_another_environment(wheel, tmp_path):
-    """The environment has the wheel only; this one lends it torch and the rest."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
-    python = tmp_path / "venv" / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index"]
-    subprocess.run([*pip, wheel], check=True)
-    (packages,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
-    (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
-    shutil.copyfile(FACE, tmp_path / "face.png")
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
+@dataclass(frozen=True)
+class Installed:
+    """An environment that has the wheel only; this one lends it torch and the rest. Commands run away from the clone."""
 
-    def run(program: str, *arguments: str) -> str:
-        command = [python.with_name(program), *arguments]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    programs: Path
+    packages: Path
+    folder: Path
+    variables: dict[str, str]
+
+    def run(self, program: str, *arguments: str) -> str:
+        command = [self.programs / program, *arguments]
+        done = subprocess.run(command, cwd=self.folder, env=self.variables, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 
-    assert str(packages) in run("python", "-c", "import modeling_expclip; print(modeling_expclip.__file__)")
-    assert "classify" in run("expclip", "--help")
-    run("expclip", "classify", "face.png", "--output", "rows.csv")
-    with (tmp_path / "rows.csv").open(newline="") as rows:
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory) -> Installed:
+    folder = tmp_path_factory.mktemp("elsewhere")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
+    programs = folder / "venv" / "bin"
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        programs / "python",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+    ]
+    subprocess.run([*pip, wheel], check=True)
+    (packages,) = (folder / "venv" / "lib").glob("python*/site-packages")
+    (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
+    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
+    return Installed(programs, packages, folder, variables)
+
+
+def test_it_works_in_another_environment(installed):
+    shutil.copyfile(FACE, installed.folder / "face.png")
+    where = installed.run("python", "-c", "import modeling_expclip; print(modeling_expclip.__file__)")
+    assert str(installed.packages) in where
+    assert "classify" in installed.run("expclip", "--help")
+    installed.run("expclip", "classify", "face.png", "--output", "rows.csv")
+    with (installed.folder / "rows.csv").open(newline="") as rows:
         assert [row["label"] for row in csv.DictReader(rows)] == ["happiness"]
+
+
+def test_the_demo_starts_in_another_environment(installed, tmp_path):
+    pytest.importorskip("gradio", reason="needs pip install 'expclip[space]'")
+    from tests.space.conftest import started
+    from tests.space.visitor import Visitor, data_url
+
+    command = [installed.programs / "expclip", "demo", "--host", "127.0.0.1", "--port"]
+    with started(command, installed.folder, tmp_path, installed.variables) as server:
+        kind, [face] = Visitor(server.url).call([{"url": data_url(FACE.read_bytes())}, "furious, joyful", "photo"])
+        assert kind == "complete" and face["label"] == "joyful"
+    assert not list(server.files.rglob("*")), "the server left files of its visitors behind"
+
+
+def test_the_installed_demo_becomes_a_space(installed):
+    wrote = installed.run("python", "-m", "expclip_demo.build", "--output", "my-space")
+    assert "wrote my-space" in wrote and (installed.folder / "my-space" / "modeling_expclip" / "expclip_mini").is_dir()
+    assert (
+        "EXPCLIP_MODEL"
+        in subprocess.run(
+            [installed.programs / "python", "app.py", "--help"],
+            cwd=installed.folder / "my-space",
+            env=installed.variables,
+            capture_output=True,
+            text=True,
+        ).stdout
+    )
+
+
+def test_without_gradio_the_demo_says_what_it_needs(installed):
+    code = (
+        "import sys; sys.modules['gradio'] = None; from modeling_expclip.cli.main import main; sys.exit(main(['demo']))"
+    )
+    command = [installed.programs / "python", "-c", code]
+    done = subprocess.run(command, cwd=installed.folder, env=installed.variables, capture_output=True, text=True)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("expclip demo: the demo needs more packages") and "'expclip[space]'" in done.stderr

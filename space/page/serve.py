@@ -14,10 +14,12 @@ from .recognition import Recogniser
 _FAVICON = Path(__file__).parents[1] / "assets" / "favicon.svg"
 
 
-def serve() -> None:
-    """Loads the model and serves the page; GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say where."""
-    page = build_page(Recogniser())
+def serve(model: str | None, host: str | None, port: int | None) -> None:
+    """Loads the model and serves the page; see ``start``."""
+    page = build_page(Recogniser(model))
     page.launch(
+        server_name=host,
+        server_port=port,
         theme=theme(),
         head=f"<style>{STYLE.read_text()}</style>",  # css= would be rewritten, and lose what it does not understand
         favicon_path=_FAVICON,

@@ -18,16 +18,25 @@ from .inputs import KEPT_SECONDS, SWEPT_SECONDS
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _PERTURB, _ARENA_MAX = -1, -3, -6, -8
 
 
-def start() -> None:
-    """Serves the page until it is stopped. Raises OSError or ValueError where the checkpoint or the port cannot be used."""
+def start(model: str | None = None, host: str | None = None, port: int | None = None) -> None:
+    """Serves the page until it is stopped.
+
+    Args:
+        model: checkpoint folder or Hub id; by default ``EXPCLIP_MODEL``, else the embedded mini.
+        host, port: where to listen; by default ``GRADIO_SERVER_NAME`` and ``GRADIO_SERVER_PORT``.
+
+    Raises OSError or ValueError where the checkpoint or the port cannot be used, and ImportError without Gradio.
+    """
     # A host stops its apps with SIGTERM; this one then ends as with Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     _free_at_once()
     _open_many()
     with upload_folder():
-        from .serve import serve  # Gradio reads where uploads go when it is imported
-
-        serve()
+        try:
+            from .serve import serve  # Gradio reads where uploads go when it is imported
+        except ImportError as error:
+            raise ImportError(f"the demo needs more packages ({error}): pip install 'expclip[space]'") from error
+        serve(model, host, port)
 
 
 def _free_at_once() -> None:
