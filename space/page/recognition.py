@@ -1,4 +1,4 @@
-"""Pictures and videos in, faces and the probability of each label out, with the projection head and without it. No page here."""
+"""Images and videos in, faces and the probability of each label out, with the projection head and without it. No page here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from modeling_expclip.checkpoint.folder import load_checkpoint
 from modeling_expclip.faces import FaceDetector
 from modeling_expclip.video import VideoLimits
 
-from .places import Places
+from .slots import Slots
 
 try:
     from spaces import GPU as on_gpu  # ZeroGPU: a GPU for the length of a call
@@ -33,15 +33,15 @@ except ImportError:
 
 
 Box = tuple[int, int, int, int]
-_AT_ONCE = 2  # pictures in memory
+_AT_ONCE = 2  # images in memory
 _SECONDS = 30  # how long a visitor waits for a place
 _FEW_PROMPTS = 100  # the seven basic expressions have seventy
-_KEPT_WORDS = 32
+_KEPT_PROTOTYPES = 32
 
 
 @dataclass(frozen=True)
-class FaceReading:
-    """One face. ``box`` is None where the whole picture was read; ``clip_scores`` are those without the head, None where the model has none."""
+class FaceScores:
+    """One face. ``box`` is None where the whole image was read; ``clip_scores`` are those without the head, None where the model has none."""
 
     box: Box | None
     scores: dict[str, float]
@@ -79,54 +79,54 @@ class Recogniser:
             self._detector = FaceDetector()
         except (ImportError, OSError) as error:
             logging.getLogger(__name__).warning("%s", error)
-            self.no_detector = "No face detector is installed here, so the whole picture is read as one face."
-        # OpenCV keeps what it needed for the largest picture, in each thread that ever looked for faces; Gradio has forty.
+            self.no_detector = "No face detector is installed here, so the whole image is read as one face."
+        # OpenCV keeps what it needed for the largest image, in each thread that ever looked for faces; Gradio has forty.
         self._finding = ThreadPoolExecutor(_AT_ONCE)
         # torch uses all cores for one call anyway.
         self._lock = threading.Lock()
-        self._words: OrderedDict[tuple, Words] = OrderedDict()
-        self._pictures = Places(_AT_ONCE, 60, _SECONDS, "many pictures are being read")
-        self._few = Places(1, 60, _SECONDS, "many new labels are being read")
-        self._many = Places(1, 4, _SECONDS, "several long lists of new labels are being read")
+        self._prototypes: OrderedDict[tuple, Words] = OrderedDict()
+        self._images = Slots(_AT_ONCE, 60, _SECONDS, "many images are being read")
+        self._few = Slots(1, 60, _SECONDS, "many new labels are being read")
+        self._many = Slots(1, 4, _SECONDS, "several long lists of new labels are being read")
 
-    def place(self) -> AbstractContextManager[None]:
-        """Held while a picture is in memory, whoever sent it and however: decoded, read and drawn. ValueError where all are taken."""
-        return self._pictures.one()
+    def slot(self) -> AbstractContextManager[None]:
+        """Held while an image is in memory, whoever sent it and however: decoded, read and drawn. ValueError where all are taken."""
+        return self._images.hold()
 
-    def words(self, labels: Sequence[str], prompts: str) -> Words:
-        """What ``read`` compares faces with. New labels are encoded here, before the picture gets a place and beside those that have one.
+    def prototypes(self, labels: Sequence[str], prompts: str) -> Words:
+        """What ``read`` compares faces with. New labels are encoded here, before the image gets a place and beside those that have one.
 
         Long lists wait for each other, and short ones do not wait for them.
         """
         key = tuple(labels), prompts
-        if known := self._words.get(key):
+        if known := self._prototypes.get(key):
             return known
         many = len(labels) * len(PROMPT_SETS[prompts]) > _FEW_PROMPTS
-        with (self._many if many else self._few).one():
-            if known := self._words.get(key):  # somebody before us in the line brought them
+        with (self._many if many else self._few).hold():
+            if known := self._prototypes.get(key):  # somebody before us in the line brought them
                 return known
             words = Words(self._made(self._model), self._clip and self._made(self._clip), *key)
-            self._words[key] = words
-            if len(self._words) > _KEPT_WORDS:
-                self._words.popitem(last=False)
+            self._prototypes[key] = words
+            if len(self._prototypes) > _KEPT_PROTOTYPES:
+                self._prototypes.popitem(last=False)
         return words
 
     @on_gpu
-    def read(self, picture: Image.Image, words: Words) -> list[FaceReading]:
-        """The faces of an upright RGB picture, the largest first; none where none is found. Without a detector, the whole picture as one face."""
-        faces = self._finding.submit(self._detector, picture).result() if self._detector else None
+    def classify(self, image: Image.Image, words: Words) -> list[FaceScores]:
+        """The faces of an upright RGB image, the largest first; none where none is found. Without a detector, the whole image as one face."""
+        faces = self._finding.submit(self._detector, image).result() if self._detector else None
         if faces == []:
             return []
         found = False if faces is None else (lambda _: faces)
         with self._lock, torch.inference_mode():
             # The head comes last, so one pass of the image tower serves both.
-            [(_, embedded)] = self._pipeline.embed([(None, picture)], found)
+            [(_, embedded)] = self._pipeline.embed([(None, image)], found)
             if embedded.error is not None:
                 raise embedded.error
             embeds = embedded.embeds if self._head is None else self._head(embedded.embeds.to(self._head.weight)).cpu()
         scores, clip_scores = words.scores(embeds, embedded.embeds)
         boxes = [None] if faces is None else [face.box for face in faces]
-        return [FaceReading(*parts) for parts in zip(boxes, scores, clip_scores)]
+        return [FaceScores(*parts) for parts in zip(boxes, scores, clip_scores)]
 
     @on_gpu
     def timeline(self, video: Path, words: Words, limits: VideoLimits) -> Iterator[dict[str, Any]]:

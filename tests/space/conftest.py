@@ -140,7 +140,7 @@ def browser(camera) -> Iterator:
 
 @pytest.fixture
 def group_photo(tmp_path, shared, yunet) -> Path:
-    """Three real faces, one large and two small, on one picture; it lives as long as the test."""
+    """Three real faces, one large and two small, on one image; it lives as long as the test."""
     table = pq.read_table(shared / "data" / "facial_expressions" / "validation.parquet", columns=["image"])
     faces = []
     for row in table.column("image").to_pylist():

@@ -84,7 +84,7 @@ def test_errors_of_images(client, tmp_path):
     Image.new("L", (5001, 5000)).save(tmp_path / "bomb.png")
     for image, begins in (
         (None, "image: there is none yet"),
-        (tmp_path / "text.png", "image: this is not a picture"),
+        (tmp_path / "text.png", "image: this is not an image"),
         (tmp_path / "bomb.png", "image: refused"),
     ):
         with pytest.raises(Exception, match=f"^{begins}"):
@@ -101,7 +101,7 @@ def test_only_this_endpoint_is_offered(client):
 
 
 def test_fifty_at_once_are_all_answered_and_none_mixed_up(server, pipeline, tmp_path, yunet, monkeypatch):
-    """Each asks with a picture and labels of its own, and gets the values of just those."""
+    """Each asks with an image and labels of its own, and gets the values of just those."""
     monkeypatch.setenv("EXPCLIP_YUNET", str(yunet))
     examples = sorted(EXAMPLES.glob("*.png"))
     asked = []
@@ -128,7 +128,7 @@ def test_fifty_at_once_are_all_answered_and_none_mixed_up(server, pipeline, tmp_
 
 def test_agents_find_a_described_tool(server):
     content = base64.b64encode((EXAMPLES / "average-happiness.png").read_bytes()).decode()
-    picture = f"data:image/png;base64,{content}"
+    image = f"data:image/png;base64,{content}"
 
     async def visit():
         async with (
@@ -137,8 +137,8 @@ def test_agents_find_a_described_tool(server):
         ):
             await session.initialize()
             tools = (await session.list_tools()).tools
-            right = await session.call_tool("classify", {"image": picture, "labels": "furious, joyful"})
-            wrong = await session.call_tool("classify", {"image": picture, "labels": "a,a"})
+            right = await session.call_tool("classify", {"image": image, "labels": "furious, joyful"})
+            wrong = await session.call_tool("classify", {"image": image, "labels": "a,a"})
             return tools, right, wrong
 
     tools, right, wrong = asyncio.run(visit())

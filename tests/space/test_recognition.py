@@ -39,9 +39,9 @@ def pipeline() -> FacialExpressionPipeline:
 
 def test_faces_and_scores_are_the_pipelines(recogniser, yunet, monkeypatch):
     monkeypatch.setenv("EXPCLIP_YUNET", str(yunet))
-    picture = open_image(GROUP)
-    expected = pipeline()(picture, candidate_labels=LABELS, prompts="photo", faces=True)
-    read = recogniser.read(picture, recogniser.words(LABELS, "photo"))
+    image = open_image(GROUP)
+    expected = pipeline()(image, candidate_labels=LABELS, prompts="photo", faces=True)
+    read = recogniser.classify(image, recogniser.prototypes(LABELS, "photo"))
     assert len(read) == 5
     for face, answer in zip(read, expected, strict=True):
         assert face.box == answer["box"] and face.label == answer["label"]
@@ -52,7 +52,7 @@ def test_faces_and_scores_are_the_pipelines(recogniser, yunet, monkeypatch):
 
 def test_without_the_head_it_is_clip(no_weights):
     recogniser = Recogniser(MINI)
-    read = recogniser.read(open_image(EXAMPLES / "average-fear.png"), recogniser.words(LABELS, "photo"))
+    read = recogniser.classify(open_image(EXAMPLES / "average-fear.png"), recogniser.prototypes(LABELS, "photo"))
     own = pipeline()
     own.model.projection_head = torch.nn.Identity()
     scores = {a["label"]: a["score"] for a in own(open_image(EXAMPLES / "average-fear.png"), LABELS, prompts="photo")}
@@ -70,27 +70,27 @@ def test_the_clip_beside_it_shares_its_weights():
 def test_without_a_detector_the_whole_picture_is_read(no_weights, caplog):
     recogniser = Recogniser()
     assert "no face detector" in caplog.text
-    assert "whole picture" in recogniser.no_detector and not recogniser.no_head
-    [face] = recogniser.read(
-        open_image(EXAMPLES / "average-happiness.png"), recogniser.words(("furious", "joyful"), "ensemble5")
+    assert "whole image" in recogniser.no_detector and not recogniser.no_head
+    [face] = recogniser.classify(
+        open_image(EXAMPLES / "average-happiness.png"), recogniser.prototypes(("furious", "joyful"), "ensemble5")
     )
     assert face.box is None and face.label == "joyful"
 
 
 def test_no_face_in_the_picture(recogniser):
     assert not recogniser.no_detector
-    assert recogniser.read(Image.new("RGB", (640, 480), "#7ab"), recogniser.words(LABELS, "photo")) == []
+    assert recogniser.classify(Image.new("RGB", (640, 480), "#7ab"), recogniser.prototypes(LABELS, "photo")) == []
 
 
 def test_a_plain_clip_has_nothing_to_compare(tmp_path, no_weights):
     merge(MINI, tmp_path / "merged")
     recogniser = Recogniser(str(tmp_path / "merged"))
     assert "plain CLIP" in recogniser.no_head and recogniser.name == "merged"
-    picture = open_image(EXAMPLES / "average-anger.png")
-    [face] = recogniser.read(picture, recogniser.words(LABELS, "photo"))
+    image = open_image(EXAMPLES / "average-anger.png")
+    [face] = recogniser.classify(image, recogniser.prototypes(LABELS, "photo"))
     assert face.clip_scores is None
     ours = Recogniser(MINI)
-    assert face.scores == pytest.approx(ours.read(picture, ours.words(LABELS, "photo"))[0].scores, abs=1e-3)
+    assert face.scores == pytest.approx(ours.read(image, ours.words(LABELS, "photo"))[0].scores, abs=1e-3)
 
 
 def test_the_model_comes_from_the_environment(monkeypatch, checkpoint, no_weights):
@@ -101,7 +101,7 @@ def test_the_model_comes_from_the_environment(monkeypatch, checkpoint, no_weight
 def test_a_video_is_read_as_by_the_pipeline(recogniser, short_video, yunet, monkeypatch):
     monkeypatch.setenv("EXPCLIP_YUNET", str(yunet))
     expected = pipeline()(str(short_video), candidate_labels=LABELS, prompts="photo", faces=True)
-    read = list(recogniser.timeline(short_video, recogniser.words(LABELS, "photo"), VIDEO_LIMITS))
+    read = list(recogniser.timeline(short_video, recogniser.prototypes(LABELS, "photo"), VIDEO_LIMITS))
     assert len(read) == len(expected) > 8
     assert [entry["box"] for entry in read] == [entry["box"] for entry in expected]
     assert read[-1]["scores"] == pytest.approx(expected[-1]["scores"], abs=1e-6)
