@@ -113,7 +113,7 @@ class EphemeralBlocks(gr.Blocks):
             idle = self._drop_answers(idle)
             uploads = self._drop_names(uploads)
             streams = self._end_streams(streams)
-            if self.server is not None:  # it is there once the page is served
+            if hasattr(self, "server"):  # from when the page is served
                 silent.close(self.server)
 
     def _drop_answers(self, idle: set[str]) -> set[str]:

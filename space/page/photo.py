@@ -65,7 +65,7 @@ def photo_tab(recogniser: Recogniser) -> None:
             gr.HTML(f'<p class="xc-fine">{_CAMERA}</p>', js_on_load=None)
         with gr.Column():
             first = read(None, None, None)
-            reading = gr.HTML(first, js_on_load=render.CHOOSE_FACE, apply_default_css=False, elem_id="photo-result")
+            result = gr.HTML(first, js_on_load=render.CHOOSE_FACE, apply_default_css=False, elem_id="photo-result")
         with gr.Column():
             chosen = label_fields("photo")
             button = gr.Button("Compare", variant="primary", elem_id="photo-compare")
@@ -74,7 +74,7 @@ def photo_tab(recogniser: Recogniser) -> None:
     params = {
         "fn": read,
         "inputs": [image, chosen.labels, chosen.prompts],
-        "outputs": reading,
+        "outputs": result,
         "show_progress": "minimal",
         "trigger_mode": "always_last",
         "api_visibility": "private",
@@ -82,7 +82,7 @@ def photo_tab(recogniser: Recogniser) -> None:
     }
     gr.on([image.change, button.click, chosen.labels.submit, chosen.prompts.input], **params)
     chosen.filled.then(**params)
-    # On a phone the reading is above the button.
+    # On a phone the result is above the button.
     button.click(None, js=_SHOW_READING, api_visibility="private")
 
 

@@ -1,4 +1,7 @@
-"""What was read, as HTML: the image with its faces outlined, and a table of bars. Every text from outside is escaped here."""
+"""Results as HTML: the image with its faces outlined, and tables of bars.
+
+Every text from outside is escaped here.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +32,11 @@ const show = () => {
   });
 };
 const renew = () => {
-  const reading = element.querySelector('.xc-result');
+  const result = element.querySelector('.xc-result');
   const first = element.querySelector('input[name=face]');
-  if (reading && first) {
-    if (reading.dataset.photo !== photo || !element.querySelector('input[name=face]:checked')) first.checked = true;
-    photo = reading.dataset.photo;
+  if (result && first) {
+    if (result.dataset.photo !== photo || !element.querySelector('input[name=face]:checked')) first.checked = true;
+    photo = result.dataset.photo;
   }
   show();
 };
@@ -70,7 +73,7 @@ def render_faces(
     whole = bool(shown) and shown[0].box is None
     notes = [note for note in (no_detector if whole else "", no_head if shown else "") if note]
     return (
-        f'<section class="xc-result" data-photo="{mark}" aria-label="Reading">{frame}'
+        f'<section class="xc-result" data-photo="{mark}" aria-label="Result">{frame}'
         f'<p class="xc-caption" role="status">{escape(f"{caption} {_counted(faces)}".strip())}</p>{chips}{panels}'
         + "".join(f'<p class="xc-note">{escape(note)}</p>' for note in notes)
         + "</section>"

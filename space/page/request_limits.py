@@ -66,16 +66,16 @@ class RequestLimits:
         if length is not None and length <= _LARGE:
             await self._store(most, length, scope, receive, send)
             return
-        places = self._uploads if most == MAX_UPLOAD else self._bodies
+        slots = self._uploads if most == MAX_UPLOAD else self._bodies
         try:
-            await asyncio.wait_for(places.acquire(), _SECONDS)
+            await asyncio.wait_for(slots.acquire(), _SECONDS)
         except asyncio.TimeoutError:
             await self._refuse(_Refused(503, "Busy: many large requests; try again soon."), scope, receive, send)
             return
         try:
             await self._store(most, length, scope, receive, send)
         finally:
-            places.release()
+            slots.release()
 
     async def _store(self, most: int, length: int | None, scope: Scope, receive: Receive, send: Send) -> None:
         if most != MAX_UPLOAD or scope["method"] != "POST":

@@ -1,4 +1,4 @@
-"""Slots for work that costs memory or time: so many at once, so many that wait, and nobody waits for ever."""
+"""Slots for work that costs memory or time: so many at once, so many that wait, and none for ever."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Slots:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Holds a place. Raises ValueError where there is none in time."""
+        """Holds a slot. Raises ValueError where there is none in time."""
         self._take()
         try:
             yield

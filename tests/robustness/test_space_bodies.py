@@ -187,7 +187,7 @@ def test_a_low_limit_of_connections_is_raised(monkeypatch):
         resource.setrlimit(resource.RLIMIT_NOFILE, (low, before[1]))
         monkeypatch.setattr(start, "upload_folder", lambda: nullcontext())
         monkeypatch.setattr(start, "_free_at_once", lambda: None)
-        monkeypatch.setattr("space.page.serve.serve", lambda: None)
+        monkeypatch.setattr("space.page.serve.serve", lambda *_: None)
         monkeypatch.setattr(start.signal, "signal", lambda *_: None)
         start.start()
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1]) != (low, before[1])

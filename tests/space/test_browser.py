@@ -61,7 +61,7 @@ def bars(page) -> dict[str, tuple[float, ...]]:
     return rows
 
 
-def told(page, message: str) -> None:
+def toast(page, message: str) -> None:
     page.get_by_test_id("toast-body").filter(has_text=message).wait_for()
 
 
@@ -139,14 +139,14 @@ def test_an_example_with_one_click(page, yunet):
 def test_mistakes_are_explained(page, tmp_path):
     page.get_by_label("Labels").fill("sad, <img src=x onerror=alert(1)>, sad")
     page.get_by_role("button", name="Compare").click()
-    told(page, "labels: labels 1 and 3 are the same")
+    toast(page, "labels: labels 1 and 3 are the same")
     page.get_by_label("Labels").fill("")
-    (tmp_path / "not-a-image.png").write_text("hello")
-    upload(page, tmp_path / "not-a-image.png")
-    told(page, "image: this is not an image of a known format")
+    (tmp_path / "not-an-image.png").write_text("hello")
+    upload(page, tmp_path / "not-an-image.png")
+    toast(page, "image: this is not an image of a known format")
     Image.new("L", (12000, 12000)).save(tmp_path / "bomb.png")
     upload(page, tmp_path / "bomb.png")
-    told(page, "image: refused")
+    toast(page, "image: refused")
 
 
 def test_the_camera_after_consent(page, server):
@@ -195,13 +195,13 @@ def test_a_short_video(page, short_video, tmp_path, yunet):
     page.locator("#video-timeline li em", has_text=re.compile("nope|_low|<b>x</b>|long")).first.wait_for()
     page.locator("#video-labels textarea").fill("path, glad")
     page.get_by_role("button", name="Read the video").click()
-    told(page, "labels: path is a column of the table")
+    toast(page, "labels: path is a column of the table")
     page.locator("#video-labels textarea").fill("")
 
     (tmp_path / "video.mp4").write_text("hello")
     page.get_by_label("Clear").first.click()
     page.locator("#video-file input[type=file]").set_input_files(tmp_path / "video.mp4")
-    told(page, "video: the file is no video")
+    toast(page, "video: the file is no video")
 
 
 def test_about_says_what_it_must(page):

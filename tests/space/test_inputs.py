@@ -1,4 +1,4 @@
-"""What visitors may send, and what they are told otherwise."""
+"""What visitors may send, and how errors name the field."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def test_a_plain_clip_has_nothing_to_compare(tmp_path, no_weights):
     [face] = recogniser.classify(image, recogniser.prototypes(LABELS, "photo"))
     assert face.clip_scores is None
     ours = Recogniser(MINI)
-    assert face.scores == pytest.approx(ours.read(image, ours.words(LABELS, "photo"))[0].scores, abs=1e-3)
+    assert face.scores == pytest.approx(ours.classify(image, ours.prototypes(LABELS, "photo"))[0].scores, abs=1e-3)
 
 
 def test_the_model_comes_from_the_environment(monkeypatch, checkpoint, no_weights):

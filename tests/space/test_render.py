@@ -1,4 +1,4 @@
-"""The HTML of a reading: outlines where the faces are, bars as long as the probabilities, nothing of a visitor's text as markup."""
+"""The HTML of a result: outlines where the faces are, bars as long as the probabilities, nothing of a visitor's text as markup."""
 
 from __future__ import annotations
 
