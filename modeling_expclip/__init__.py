@@ -1,4 +1,4 @@
-"""Exp-CLIP, Hugging Face-native: zero-shot recognition of apparent facial expressions.
+"""Exp-CLIP, Hugging Face-native: zero-shot facial expression recognition, of apparent expressions, with any text labels.
 
 Names are imported when they are first used, so that ``expclip --help`` does not wait for torch.
 """
@@ -9,6 +9,8 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+import wrapt
+
 from .prompts import LABEL_SETS, PROMPT_SETS
 
 MINI = str(Path(__file__).parent / "expclip_mini")
@@ -18,6 +20,14 @@ _HOMES = {
     "ExpCLIPModel": ".modeling_expclip",
     "ExpCLIPProcessor": ".processing_expclip",
     "FacialExpressionPipeline": ".pipeline_expclip",
+    "FaceAnalyzer": ".media.analyzer",
+    "FaceDetector": ".media.detectors",
+    "convert": ".checkpoint.convert",
+    "convert_released": ".checkpoint.convert",
+    "export": ".exporters.export",
+    "load_checkpoint": ".checkpoint.folder",
+    "merge": ".checkpoint.merge",
+    "verify": ".checkpoint.golden",
 }
 
 __all__ = ["LABEL_SETS", "MINI", "PROMPT_SETS", *_HOMES]
@@ -27,3 +37,9 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@wrapt.when_imported("transformers.pipelines")
+def _register(_: Any) -> None:
+    """Makes ``pipeline("facial-expression-recognition", model=MINI)`` work without more imports: these modules register their classes."""
+    importlib.import_module(".modeling_expclip", __name__)

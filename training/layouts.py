@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from modeling_expclip.processing_expclip import image_endings
+from modeling_expclip.media.images import image_endings
 from modeling_expclip.prompts import LABEL_SETS
 from training.parts import refuse_several_parts
 from training.processes import rank

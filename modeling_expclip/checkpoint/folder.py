@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from transformers import CLIPModel, CLIPProcessor, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
 from ..modeling_expclip import ExpCLIPModel
-from ..processing_expclip import ExpCLIPProcessor, pil_twin
+from ..processing_expclip import ExpCLIPProcessor, to_pil_processor
 from ..system.files import check_apart
 from . import golden
 from .validation import WRONG_CONFIG, check_complete, check_config, check_processor, reason_of
@@ -113,7 +113,9 @@ def load_checkpoint(folder: str | Path, dtype: torch.dtype = torch.float32) -> t
         raise
     except Exception as error:  # tokenizers raises no other class
         raise ValueError(f"the processor or tokenizer in {folder} cannot be read: {reason_of(error)}") from error
-    processor.image_processor = pil_twin(processor.image_processor)  # a plain CLIP's is torchvision's where that is
+    processor.image_processor = to_pil_processor(
+        processor.image_processor
+    )  # a plain CLIP's is torchvision's where that is
     check_processor(folder, processor, model)
     return model, processor
 

@@ -21,7 +21,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants
 from huggingface_hub.utils import validate_repo_id
 from transformers.dynamic_module_utils import get_relative_import_files
 
-from ..backends import DESCRIPTION, TOWER, exported_backend
+from ..exporters.runtimes import DESCRIPTION, TOWER, exported_backend
 from ..system.files import read_json
 from ..system.plain_yaml import read_front_matter
 from ..system.terminal import one_line

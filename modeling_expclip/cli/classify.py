@@ -9,13 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..faces import DEFAULT_MARGIN
 from ..media import table as tables
+from ..media.analyzer import FPS
 from ..media.classify import Classifier, Row, Settings, find_files, first_images, is_moving
 from ..media.crop_check import crops_warning
+from ..media.detectors import DEFAULT_MARGIN
 from ..media.plot import Timelines
 from ..system.terminal import printable
-from ..timeline import FPS
 from .journal import Journal
 
 

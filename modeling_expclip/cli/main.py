@@ -184,9 +184,9 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from ..backends import exported_backend, load_image_tower
     from ..checkpoint.folder import load_checkpoint, model_type_of
     from ..checkpoint.golden import verify
+    from ..exporters.runtimes import exported_backend, load_image_tower
 
     model_type_of(arguments.model)  # a checkpoint that is not there is a wrong call, a damaged one a mismatch
     try:

@@ -18,15 +18,16 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPModel, CLIPProcessor
 
-from ..backends import BACKENDS, DESCRIPTION, TOWER, load_image_tower, silence_telemetry
 from ..checkpoint import golden
 from ..checkpoint.card import checkpoint_card
 from ..checkpoint.convert import truncating
 from ..checkpoint.folder import check_output, load_checkpoint, name_of, save_processor, whole_folder
 from ..checkpoint.merge import plain_processor
+from ..media.images import image_endings, open_image
 from ..modeling_expclip import ExpCLIPModel
-from ..processing_expclip import image_endings, open_image, pil_twin
+from ..processing_expclip import to_pil_processor
 from .graphs import quiet, write_tower
+from .runtimes import BACKENDS, DESCRIPTION, TOWER, load_image_tower, silence_telemetry
 
 PRECISIONS = ("fp32", "bf16", "int8")
 # Mean cosine with torch's embeddings below which nothing is written. Measured on expclip-mini: 1.0000, 1.0000 and 0.9998.
@@ -110,7 +111,7 @@ def _calibration_files(paths: Sequence[str]) -> list[str]:
 
 def _read(files: list[str], processor: CLIPProcessor) -> list[torch.Tensor]:
     """Pixel values (1, 3, height, width) of each file. Raises ValueError with the names of those that cannot be read."""
-    image_processor, pixels, failed = pil_twin(processor.image_processor), [], []
+    image_processor, pixels, failed = to_pil_processor(processor.image_processor), [], []
     for file in files:
         try:
             pixels.append(image_processor(images=open_image(file), return_tensors="pt")["pixel_values"])

@@ -19,7 +19,7 @@ from torch import nn
 from tqdm import tqdm
 from transformers import CLIPModel
 
-from ..backends import TOWER
+from .runtimes import TOWER
 
 _ONNX_LIMIT = 2**31 - 2**20  # bytes of weights that still fit into one file, which is a protobuf
 

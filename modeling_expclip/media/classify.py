@@ -17,13 +17,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..checkpoint.folder import load_checkpoint
-from ..faces import DEFAULT_MARGIN, FaceDetector
-from ..pipeline_expclip import FacialExpressionPipeline
-from ..processing_expclip import image_endings
 from ..system.terminal import printable
-from ..timeline import FPS, RESOLUTION
-from ..video import VIDEO_ENDINGS, is_video, read_frames
+from .analyzer import FPS, FaceAnalyzer
+from .detectors import DEFAULT_MARGIN
+from .images import image_endings
+from .video import VIDEO_ENDINGS, is_video, read_frames
 
 NO_FACE = "no face found"
 _FRAMES = 4  # of a video, for a look at it
@@ -130,30 +128,25 @@ def first_images(rows: Iterable[Row], settings: Settings) -> Iterator[Any]:
 
 
 class Classifier:
-    """The pipeline of a checkpoint (folder or Hub id) with the settings of a run."""
+    """The analyzer of a checkpoint (folder or Hub id) with the settings of a run."""
 
     def __init__(
         self, model: str, settings: Settings, batch_size: int = 16, workers: int = 2, compile: bool = False
     ) -> None:
-        loaded, processor = load_checkpoint(model)
-        self.pipeline = FacialExpressionPipeline(
-            model=loaded,
-            tokenizer=processor.tokenizer,
-            image_processor=processor.image_processor,
+        self.analyzer = FaceAnalyzer(
+            model,
+            faces=settings.faces,
+            detector=settings.detector,
+            margin=settings.margin,
+            align=settings.align,
             backend=settings.backend,
             precision=settings.precision,
             compile=compile,
+            batch_size=batch_size,
+            workers=workers,
         )
         self.settings = settings
-        self._asked = {"labels": settings.labels, "prompts": settings.prompts}
-        self._options: dict[str, Any] = {
-            "margin": settings.margin,
-            "align": settings.align,
-            "batch_size": batch_size,
-            "workers": workers,
-        }
-        self._faces = FaceDetector(settings.detector) if settings.faces else False
-        self._video_faces = FaceDetector(settings.detector, resolution=RESOLUTION) if settings.faces else False
+        self._labels: dict[str, Any] = {"labels": settings.labels, "prompts": settings.prompts}
 
     def __call__(self, rows: list[Row]) -> Iterator[tuple[str, list[Row], bool]]:
         """Rows of ``find_files`` -> path, finished rows of it, and whether they are its last; in order."""
@@ -164,36 +157,28 @@ class Classifier:
                     bar.update(last)
 
     def _images(self, rows: list[Row]) -> Iterator[tuple[Row, list[Row], bool]]:
-        readable = ((row, row.path) for row in rows if row.error is None)
-        answers = self.pipeline.embed(readable, self._faces, self._asked, **self._options)
+        readable = ((None, row.path) for row in rows if row.error is None)
+        answers = self.analyzer.stream(readable, **self._labels)
         for row in rows:
-            picture = None if row.error is not None else next(answers)[1]
-            if picture is None or picture.embeds is None:
-                if picture is not None:
-                    row.error = NO_FACE if picture.error is None else _named(picture.error)
-                yield row, [row], True
+            photo = None if row.error is not None else next(answers)[1]
+            if photo is not None and photo.faces:
+                yield row, [Row(row.path, face=number, **face) for number, face in enumerate(photo.faces)], True
                 continue
-            faces = zip(picture.places, picture.scores)
-            found = [
-                Row(row.path, None, number, box, score, max(scores, key=scores.__getitem__), None, scores)
-                for number, ((box, score), scores) in enumerate(faces)
-            ]
-            yield row, found, True
+            if photo is not None:
+                row.error = NO_FACE if photo.error is None else _named(photo.error)
+            yield row, [row], True
 
     def _videos(self, rows: Iterator[Row]) -> Iterator[tuple[Row, list[Row], bool]]:
         settings = self.settings
         for row in rows:
             try:
-                entries = self.pipeline.timeline(
+                entries = self.analyzer.video(
                     row.path,
-                    candidate_labels=settings.labels,
-                    prompts=settings.prompts,
-                    faces=self._video_faces,
+                    **self._labels,
                     fps=settings.fps,
                     window=settings.window,
                     clip=settings.clip,
                     frames_fps=settings.frames_fps,
-                    **self._options,
                 )
                 row.error = NO_FACE
                 for entry in tqdm(entries, desc=printable(Path(row.path).name), unit="row", leave=False, disable=None):

@@ -23,8 +23,8 @@ from urllib.parse import unquote
 from PIL import Image, UnidentifiedImageError
 
 from modeling_expclip import LABEL_SETS, PROMPT_SETS
-from modeling_expclip.processing_expclip import open_image
-from modeling_expclip.video import VideoLimits, open_video
+from modeling_expclip.media.images import open_image
+from modeling_expclip.media.video import VideoLimits, open_video
 
 from .uploads import KEPT_MINUTES
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from modeling_expclip.processing_expclip import open_image
+from modeling_expclip.media.images import open_image
 
 from . import render
 from .controls import IMAGE_QUEUE, label_fields, report_errors

@@ -19,8 +19,8 @@ from transformers import CLIPModel
 
 from modeling_expclip import MINI, PROMPT_SETS, ExpCLIPModel, FacialExpressionPipeline
 from modeling_expclip.checkpoint.folder import load_checkpoint
-from modeling_expclip.faces import FaceDetector
-from modeling_expclip.video import VideoLimits
+from modeling_expclip.media.detectors import FaceDetector
+from modeling_expclip.media.video import VideoLimits
 
 from .slots import Slots
 

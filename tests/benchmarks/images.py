@@ -16,7 +16,7 @@ from transformers import CLIPModel, CLIPProcessor, pipeline
 
 from modeling_expclip import LABEL_SETS, FacialExpressionPipeline
 from modeling_expclip.checkpoint.folder import load_checkpoint
-from modeling_expclip.processing_expclip import open_image
+from modeling_expclip.media.images import open_image
 from modeling_expclip.prompts import build_prompts
 from tests.benchmarks.results import record
 from tests.benchmarks.subjects import EXPORTS, jpeg, medians, subjects

@@ -15,9 +15,9 @@ from PIL import Image
 from modeling_expclip import LABEL_SETS, MINI, FacialExpressionPipeline
 from modeling_expclip.checkpoint.folder import load_checkpoint
 from modeling_expclip.cli.main import main
-from modeling_expclip.faces import FaceDetector
-from modeling_expclip.tracking import overlap
-from modeling_expclip.video import read_frames, sample_clip
+from modeling_expclip.media.detectors import FaceDetector
+from modeling_expclip.media.tracking import overlap
+from modeling_expclip.media.video import read_frames, sample_clip
 from tests.conftest import picture, write_video
 from tests.modeling_expclip.test_faces import group_photo, real_faces, yunet  # noqa: F401
 

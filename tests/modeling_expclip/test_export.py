@@ -12,12 +12,13 @@ import torch
 from transformers import AutoModel, CLIPModel
 from transformers.dynamic_module_utils import get_imports
 
-from modeling_expclip import ExpCLIPModel, backends
-from modeling_expclip.backends import exported_backend, load_image_tower
+from modeling_expclip import ExpCLIPModel
 from modeling_expclip.cli.main import main
 from modeling_expclip.exporters import export as export_module
 from modeling_expclip.exporters import graphs as export_tower
+from modeling_expclip.exporters import runtimes as backends
 from modeling_expclip.exporters.export import export
+from modeling_expclip.exporters.runtimes import exported_backend, load_image_tower
 from tests.conftest import picture, write_clip
 
 for package in ("nncf", "onnx", "onnxruntime", "onnxscript", "openvino"):

@@ -8,7 +8,7 @@ from transformers.pipelines.pt_utils import KeyDataset
 
 from modeling_expclip import FacialExpressionPipeline
 from modeling_expclip.checkpoint.folder import load_checkpoint
-from modeling_expclip.faces import Face
+from modeling_expclip.media.detectors import Face
 from modeling_expclip.prompts import LABEL_SETS
 from tests.conftest import STOCK, picture
 

@@ -10,10 +10,9 @@ from transformers import CLIPImageProcessorPil
 
 from modeling_expclip import MINI, ExpCLIPProcessor
 from modeling_expclip.checkpoint.folder import load_checkpoint
-from modeling_expclip.faces import Face
+from modeling_expclip.media.detectors import Face
+from modeling_expclip.media.stream import embed_stream, scale_pixels
 from modeling_expclip.pipeline_expclip import FacialExpressionPipeline
-from modeling_expclip.processing_expclip import scale_pixels
-from modeling_expclip.stream import embed_stream
 from tests.conftest import picture
 
 
@@ -48,7 +47,7 @@ def test_pixels_are_the_processors(normalised):
 
 def test_bytes_go_to_the_models_device(pipe, monkeypatch):
     """A quarter of the way's load; scaled on the CPU first they would be floats."""
-    import modeling_expclip.stream as stream
+    import modeling_expclip.media.stream as stream
 
     received = []
 

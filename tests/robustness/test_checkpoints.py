@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from modeling_expclip.backends import exported_backend, load_image_tower
 from modeling_expclip.checkpoint.folder import load_checkpoint, model_type_of
 from modeling_expclip.cli.main import main
+from modeling_expclip.exporters.runtimes import exported_backend, load_image_tower
 from tests.conftest import picture
 
 FILES = ("config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from modeling_expclip.cli.main import main
-from modeling_expclip.processing_expclip import check_sides, open_image, to_rgb
+from modeling_expclip.media.images import open_image
+from modeling_expclip.processing_expclip import check_sides, to_rgb
 from tests.conftest import picture
 from tests.robustness.pictures import bare_png, damaged, encoded, exif, png_chunk, whole_files, with_jpeg_segment
 
@@ -140,7 +141,7 @@ def test_long_strips_do_not_become_enormous(recognise):
 
 
 def test_odd_shapes_are_searched_for_faces(shared):
-    from modeling_expclip.faces import FaceDetector
+    from modeling_expclip.media.detectors import FaceDetector
 
     pytest.importorskip("cv2")
     detector = FaceDetector(shared / "models" / "face_detection_yunet_2023mar.onnx")

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from modeling_expclip.processing_expclip import open_image, to_rgb
+from modeling_expclip.media.images import open_image
+from modeling_expclip.processing_expclip import to_rgb
 from tests.conftest import picture
 from tests.robustness.costs import peak_megabytes, within
 from tests.robustness.pictures import bare_png, encoded, png_chunk, with_jpeg_segment

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from modeling_expclip import processing_expclip
-from modeling_expclip.processing_expclip import open_image
+from modeling_expclip.media.images import open_image
 from tests.robustness.costs import peak_megabytes, within
 from tests.robustness.pictures import encoded
 from tests.robustness.servers import serve

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from modeling_expclip.cli.main import main
-from modeling_expclip.video import VideoLimits, open_video, read_frames, sample_clip
+from modeling_expclip.media.video import VideoLimits, open_video, read_frames, sample_clip
 from tests.conftest import picture, write_video
 from tests.robustness.costs import peak_megabytes, within
 from tests.robustness.pictures import damaged

@@ -15,7 +15,7 @@ from PIL import Image
 
 from modeling_expclip import MINI, FacialExpressionPipeline
 from modeling_expclip.checkpoint.folder import load_checkpoint
-from modeling_expclip.processing_expclip import open_image
+from modeling_expclip.media.images import open_image
 from space.page.inputs import BASIC_LABELS
 
 from .conftest import EXAMPLES, GROUP

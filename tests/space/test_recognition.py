@@ -9,7 +9,7 @@ from PIL import Image
 from modeling_expclip import MINI, FacialExpressionPipeline
 from modeling_expclip.checkpoint.folder import load_checkpoint
 from modeling_expclip.checkpoint.merge import merge
-from modeling_expclip.processing_expclip import open_image
+from modeling_expclip.media.images import open_image
 from space.page.inputs import VIDEO_LIMITS
 from space.page.recognition import Recogniser, without_head
 

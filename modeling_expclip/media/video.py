@@ -1,7 +1,6 @@
-"""Videos: files, or folders of frames, become upright RGB pictures with their times, one after another.
+"""Videos: files, or folders of frames, become upright RGB images with their times, one after another.
 
-A video is decoded as a stream, so that an hour of it needs no more memory than a second. Travels inside every checkpoint; PyAV
-is needed only for files.
+A video is decoded as a stream, so that an hour of it needs no more memory than a second. PyAV is needed only for files.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from typing import Any
 from packaging.version import Version
 from PIL import Image
 
-from .processing_expclip import image_endings, open_image, open_regular, smaller_limit
+from .images import image_endings, open_image, open_regular, smaller_limit
 
 VIDEO_ENDINGS = frozenset(
     ".3gp .asf .avi .flv .m2ts .m4v .mjpeg .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .vob .webm .wmv".split()

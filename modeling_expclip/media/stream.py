@@ -1,7 +1,4 @@
-"""Pictures become face embeddings, many at a time: files are read, faces found and cropped in threads while the model works.
-
-Travels inside every checkpoint.
-"""
+"""Images become face crops, many at a time: files are read, and faces found and cut out, in threads while the model works."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Condition, Thread
 from typing import Any
@@ -18,8 +15,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .faces import DEFAULT_MARGIN, Face, FaceDetector, crop_face
-from .processing_expclip import check_sides, open_image, scale_pixels
+from ..processing_expclip import check_sides
+from .detectors import Box, Detector, Face, crop_face
+from .images import open_image
 
 _END = object()
 _PIXELS_AHEAD = 2**25  # four frames of 3840 x 2160
@@ -27,101 +25,97 @@ _PATIENCE = 1.0  # seconds, for threads to end with what they are doing
 
 
 @dataclass
-class Embedded:
-    """One picture's faces, or why there are none.
+class FoundFaces:
+    """The faces of one image, or why there are none.
 
-    ``faces`` is None where the whole picture was taken for a face; ``embeds`` (faces, D) are not normalised; ``scores`` are one
-    answer for each face, where they were asked for; ``error`` is what reading the picture raised.
+    ``faces`` is None where the whole image was taken for a face; ``pixels`` are the crops, (faces, 3, height, width) uint8, until
+    they become ``embeds``, (faces, D), not normalised; both stay None without a face. ``error`` is what reading the image raised.
     """
 
     faces: list[Face] | None = None
+    pixels: np.ndarray | None = None
     embeds: torch.Tensor | None = None
-    scores: list[Any] = field(default_factory=list)
     error: Exception | None = None
 
     @property
-    def places(self) -> list[tuple[tuple[int, int, int, int] | None, float | None]]:
-        """The box and the detector's score of each face; of a picture that was taken for one, neither is known."""
+    def places(self) -> list[tuple[Box | None, float | None]]:
+        """The box and the detector's score of each face; of an image that was taken for one, neither is known."""
         return [(None, None)] if self.faces is None else [(face.box, face.score) for face in self.faces]
 
 
-def embed_stream(
+def find_faces(
     items: Iterable[tuple[Any, Any]],
     image_processor: Any,
-    tower: Callable[[torch.Tensor], torch.Tensor],
-    detector: FaceDetector | None = None,
-    score: Callable[[torch.Tensor], list[Any]] | None = None,
-    margin: float = DEFAULT_MARGIN,
-    align: bool = False,
-    batch_size: int = 16,
-    workers: int = 2,
-    device: torch.device | str = "cpu",
-) -> Iterator[tuple[Any, Embedded]]:
-    """Reads and embeds pictures, in order, with at most a few batches in memory.
+    detector: Detector | None,
+    margin: float,
+    align: bool,
+    workers: int,
+    ahead: int,
+) -> Iterator[tuple[Any, FoundFaces]]:
+    """Reads images and cuts their faces out, in order.
 
     Args:
-        items: pairs of a key and a picture: a path, URL, a file's content or a PIL image.
-        image_processor: the checkpoint's, on PIL.
-        tower: pixel values (B, 3, height, width) -> embeddings (B, D).
-        detector: finds the faces; None takes each picture for one face.
-        score: embeddings (B, D) -> B answers; asked once for each batch of pictures, which costs less than asking for each.
+        items: pairs of a key and an image (see ``open_image``).
+        image_processor: the checkpoint's, on PIL; it resizes the crops.
+        detector: finds the faces; None takes each image for one face.
         margin, align: as for ``crop_face``.
-        batch_size: faces a forward pass, gathered across pictures.
-        workers: threads that read pictures and find faces.
-        device: where ``tower`` wants its pixel values; bytes go there, and are scaled there.
+        workers: threads that read images and find faces.
+        ahead: images that may wait.
 
-    Yields the key and what became of its picture. An error of ``items`` itself is raised after what came before it.
+    Yields the key and what became of its image. An error of ``items`` itself is raised after what came before it.
     """
-    if batch_size < 1 or workers < 1:
-        raise ValueError(f"batch size and workers must be at least 1, got {batch_size} and {workers}")
 
-    def prepare(item: tuple[Any, Any]) -> tuple[Any, Embedded, np.ndarray | None]:
+    def find(item: tuple[Any, Any]) -> tuple[Any, FoundFaces]:
         key, image = item
         try:
-            picture = open_image(image)
-            faces = None if detector is None else detector(picture)
-            crops = [picture] if faces is None else [crop_face(picture, face, margin, align) for face in faces]
+            photo = open_image(image)
+            faces = None if detector is None else detector(photo)
+            crops = [photo] if faces is None else [crop_face(photo, face, margin, align) for face in faces]
             if not crops:
-                return key, Embedded(faces), None
+                return key, FoundFaces(faces)
             for crop in crops:
                 check_sides(crop, image_processor)
             # Bytes, scaled later for the whole batch: a quarter of the memory and of the way to a GPU.
             pixels = image_processor(crops, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"]
         except Exception as error:  # decoders of damaged files raise whatever they please
-            return key, Embedded(error=error), None
-        return key, Embedded(faces), pixels
+            return key, FoundFaces(error=error)
+        return key, FoundFaces(faces, pixels)
 
-    def embedded() -> Iterator[tuple[Any, Embedded]]:
-        parts = [part for *_, part in waiting if part is not None]
-        if parts:
-            pixels = torch.from_numpy(np.concatenate(parts))
-            batches = pixels.tensor_split(-(-len(pixels) // batch_size))
-            scaled = (scale_pixels(batch.to(device), image_processor) for batch in batches)
-            embeds = torch.cat([tower(values).float().cpu() for values in scaled])
-            scores = [] if score is None else score(embeds)
-        done = 0
-        for key, result, part in waiting:
-            if part is not None:
-                result.embeds = embeds[done : done + len(part)]
-                result.scores = scores[done : done + len(part)]
-                done += len(part)
-            yield key, result
-        waiting.clear()
+    return _threaded(find, items, workers, ahead)
 
-    waiting: list[tuple[Any, Embedded, np.ndarray | None]] = []
+
+def batched(found: Iterable[tuple[Any, FoundFaces]], batch_size: int) -> Iterator[list[tuple[Any, FoundFaces]]]:
+    """Lists of images with ``batch_size`` faces or more together, the last with fewer. An error of ``found`` is raised after what
+    came before it."""
+    waiting: list[tuple[Any, FoundFaces]] = []
     faces = 0
     try:
-        for prepared in _threaded(prepare, items, workers, 2 * batch_size):
-            waiting.append(prepared)
-            faces += 0 if prepared[2] is None else len(prepared[2])
-            # Pictures without faces must not pile up either.
+        for key, image in found:
+            waiting.append((key, image))
+            faces += 0 if image.pixels is None else len(image.pixels)
+            # Images without faces must not pile up either.
             if faces >= batch_size or len(waiting) >= 4 * batch_size:
-                yield from embedded()
-                faces = 0
+                yield waiting
+                waiting, faces = [], 0
     except Exception:
-        yield from embedded()
+        yield waiting
         raise
-    yield from embedded()
+    yield waiting
+
+
+def scale_pixels(pixels: torch.Tensor, image_processor) -> torch.Tensor:
+    """What an image processor leaves with ``do_rescale=False, do_normalize=False``, (B, 3, height, width) uint8, made the float32
+    pixel values that it would have made."""
+    values = pixels.to(torch.float32, copy=True)  # changed in place: half the time of making a tensor at each step
+    if image_processor.do_rescale:
+        values *= image_processor.rescale_factor
+    if image_processor.do_normalize:
+        mean, std = (
+            torch.tensor(v, device=values.device).view(-1, 1, 1)
+            for v in (image_processor.image_mean, image_processor.image_std)
+        )
+        values.sub_(mean).div_(std)
+    return values
 
 
 def _threaded(function: Callable[[Any], Any], items: Iterable[Any], workers: int, ahead: int) -> Iterator[Any]:

@@ -1,6 +1,6 @@
 """Faces in photos: YuNet finds them, boxes in the photo's own pixels and crops for the model come out.
 
-Travels inside every checkpoint; OpenCV is needed only where faces are looked for.
+OpenCV is needed only where faces are looked for.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import hashlib
 import math
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ _SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 _VARIABLE = "EXPCLIP_YUNET"
 
 # YuNet finds faces of some 10 to 300 pixels. Each photo is therefore read twice, small for the faces that fill it and
-# large for those in the crowd; small pictures are enlarged to the first size.
+# large for those in the crowd; small images are enlarged to the first size.
 _SMALL = 256
 _LEAST = 33  # a side of 32 or fewer makes OpenCV 4 invent faces, some of them at infinity
 _OVERLAP = 0.3  # boxes that overlap more, by intersection over union, are one face
@@ -30,6 +31,9 @@ _OVERLAP = 0.3  # boxes that overlap more, by intersection over union, are one f
 DEFAULT_MARGIN = 0.0  # the best of six on held-out faces: python -m tests.benchmarks.face_margin
 DEFAULT_THRESHOLD = 0.7
 DEFAULT_RESOLUTION = 1920
+
+
+Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,12 @@ class Face:
     eye on the photo's left, the other eye, the tip of the nose and the corners of the mouth in the same order.
     """
 
-    box: tuple[int, int, int, int]
+    box: Box
     score: float
     landmarks: tuple[tuple[float, float], ...]
+
+
+Detector = Callable[[Image.Image], list[Face]]  # an upright RGB image -> its faces, the largest first
 
 
 class FaceDetector:
@@ -67,11 +74,11 @@ class FaceDetector:
         self.threshold = threshold
         self.resolution = resolution
         self._weights = _yunet(weights)
-        self._own = threading.local()  # OpenCV's detector keeps a picture's size: one for each thread
+        self._own = threading.local()  # OpenCV's detector keeps an image's size: one for each thread
         self._detector()
 
     def __call__(self, image: Image.Image) -> list[Face]:
-        """The faces in an upright RGB picture, the largest first."""
+        """The faces in an upright RGB image, the largest first."""
         longest = max(image.size)
         rows_found: list[np.ndarray] = []
         scales = {_SMALL / longest}
@@ -110,7 +117,7 @@ def crop_face(image: Image.Image, face: Face, margin: float = DEFAULT_MARGIN, al
     """A face cut out of its photo, as a square around the middle of its box.
 
     Args:
-        image: the picture the face was found in.
+        image: the image the face was found in.
         margin: added on each side, as a share of the box's longer side.
         align: turn the crop so that the eyes are level.
 
@@ -130,7 +137,7 @@ def crop_face(image: Image.Image, face: Face, margin: float = DEFAULT_MARGIN, al
 def _square(image: Image.Image, centre: tuple[float, float], side: int, angle: float) -> Image.Image:
     reach = math.ceil(side / 2 * (abs(math.cos(angle)) + abs(math.sin(angle)))) + 1
     left, top = math.floor(centre[0]) - reach, math.floor(centre[1]) - reach
-    # Indices that are cut to the picture repeat its edge.
+    # Indices that are cut to the image repeat its edge.
     columns = np.arange(left, left + 2 * reach + 1).clip(0, image.width - 1)
     rows = np.arange(top, top + 2 * reach + 1).clip(0, image.height - 1)
     inside = image.crop((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
