@@ -61,7 +61,7 @@ def render_faces(
     frame = render_photo(image.size, photo, shown, pick=True)
     chips = "".join(
         f'<label class="xc-chip" data-face="{i}"><input type="radio" name="face" id="face-{i}" value="{i}"'
-        f"{' checked' if i == 0 else ''}><span>{i + 1}</span> {escape(face.label)}</label>"
+        f"{' checked' if i == 0 else ''}><span>{i}</span> {escape(face.label)}</label>"
         for i, face in enumerate(shown)
     )
     panels = "".join(
@@ -92,7 +92,7 @@ def render_photo(size: tuple[int, int], photo: str, faces: Sequence[FaceScores],
             f"left:{x0 / width:.3%};top:{y0 / height:.3%};width:{(x1 - x0) / width:.3%};height:{(y1 - y0) / height:.3%}"
         )
         tag, target = ("label", f' for="face-{i}"') if pick else ("div", "")
-        boxes += f'<{tag} class="xc-box" data-face="{i}"{target} style="{place}"><span>{i + 1}</span></{tag}>'
+        boxes += f'<{tag} class="xc-box" data-face="{i}"{target} style="{place}"><span>{i}</span></{tag}>'
     number = sum(face.box is not None for face in faces)
     alt = f"The image, with {number} face{'s' * (number != 1)} outlined" if number else "The image"
     return (
@@ -143,7 +143,7 @@ def _bar(kind: str, score: float) -> str:
 
 
 def _headline(face: FaceScores, number: int, count: int) -> str:
-    who = f"Face {number + 1}" if count > 1 else "The face" if face.box else "The image"
+    who = f"Face {number}" if count > 1 else "The face" if face.box else "The image"
     return f'<h2 class="xc-headline">{who}: apparent expression <em>{escape(face.label)}</em></h2>'
 
 

@@ -42,7 +42,7 @@ def video_tab(recogniser: Recogniser) -> None:
             rows: list[Row] = []
             problem = ""
             try:
-                for entry in recogniser.timeline(file, wanted, VIDEO_LIMITS):
+                for entry in recogniser.video(file, wanted, VIDEO_LIMITS):
                     rows.append(Row(_NAME, **entry))
                     progress(
                         min(entry["time"] / max(seconds, 0.1), 1.0), desc=f"{entry['time']:.0f} of {seconds:.0f} s"

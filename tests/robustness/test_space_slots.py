@@ -9,13 +9,13 @@ from contextlib import suppress
 import pytest
 from PIL import Image
 
-from modeling_expclip import MINI
+from modeling_expclip import MINI, FacialExpressionPipeline
 from space.page.recognition import Recogniser
 from space.page.slots import Slots
 from tests.space.conftest import EXAMPLES
 
 
-def test_who_finds_no_place_is_told_and_the_place_is_free_again():
+def test_who_finds_no_slot_is_told_and_the_place_is_free_again():
     places = Slots(count=1, waiting=1, seconds=0.2, what="many images are being read")
     with places.hold():
         start = time.monotonic()
@@ -63,24 +63,24 @@ def test_long_lists_of_labels_delay_nobody(monkeypatch, tmp_path):
     monkeypatch.setenv("EXPCLIP_YUNET", str(tmp_path / "none.onnx"))
     recogniser = Recogniser(MINI)
     image = Image.open(EXAMPLES / "average-fear.png").convert("RGB")
-    known = recogniser.prototypes(("glad", "sad"), "photo")
-    encode, started, go = type(known).__init__, threading.Semaphore(0), threading.Event()
+    recogniser.prototypes(("glad", "sad"), "photo")
+    encode, started, go = FacialExpressionPipeline.class_prototypes, threading.Semaphore(0), threading.Event()
 
-    def slow(words, head, clip, labels, prompts) -> None:
+    def slow(pipeline, labels, prompts):
         if len(labels) == 100:  # as long as the test wants, instead of seconds of computing
             started.release()
             assert go.wait(60)
             labels = labels[:2]
-        encode(words, head, clip, labels, prompts)
+        return encode(pipeline, labels, prompts)
 
-    monkeypatch.setattr(type(known), "__init__", slow)
-    told: list[str] = []
+    monkeypatch.setattr(FacialExpressionPipeline, "class_prototypes", slow)
+    refusals: list[str] = []
 
     def attack(number: int) -> None:
         try:
             recogniser.prototypes(tuple(f"{number} {i} " * 20 for i in range(100)), "ensemble10")
         except ValueError as error:
-            told.append(str(error))
+            refusals.append(str(error))
 
     attackers = [threading.Thread(target=attack, args=(number,)) for number in range(12)]
     for thread in attackers:
@@ -101,4 +101,4 @@ def test_long_lists_of_labels_delay_nobody(monkeypatch, tmp_path):
     for thread in attackers:
         thread.join(60)
     assert still_encoding and len(answered) == 2, "a visitor had to wait for an attacker's labels"
-    assert len(told) == 7 and all(said.startswith("busy: several long lists") for said in told)
+    assert len(refusals) == 7 and all(said.startswith("busy: several long lists") for said in refusals)

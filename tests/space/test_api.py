@@ -13,9 +13,7 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
-from modeling_expclip import MINI, FacialExpressionPipeline
-from modeling_expclip.checkpoint.folder import load_checkpoint
-from modeling_expclip.media.images import open_image
+from modeling_expclip import FaceAnalyzer
 from space.page.inputs import BASIC_LABELS
 
 from .conftest import EXAMPLES, GROUP
@@ -27,11 +25,8 @@ def client(server) -> gradio_client.Client:
 
 
 @pytest.fixture(scope="module")
-def pipeline() -> FacialExpressionPipeline:
-    model, processor = load_checkpoint(MINI)
-    return FacialExpressionPipeline(
-        model=model, tokenizer=processor.tokenizer, image_processor=processor.image_processor
-    )
+def analyzer(yunet) -> FaceAnalyzer:
+    return FaceAnalyzer(detector=yunet)
 
 
 def classify(client, image, labels="", prompts="ensemble10"):
@@ -39,11 +34,10 @@ def classify(client, image, labels="", prompts="ensemble10"):
     return client.predict(image, labels, prompts, api_name="/classify")
 
 
-def test_values_are_the_pipelines(client, pipeline, yunet, monkeypatch):
-    monkeypatch.setenv("EXPCLIP_YUNET", str(yunet))
+def test_values_are_the_analyzers(client, analyzer):
     answer = classify(client, GROUP, "bored\nover the moon, angry", "photo")
     labels = ["bored", "over the moon", "angry"]
-    expected = pipeline(open_image(GROUP), candidate_labels=labels, prompts="photo", faces=True)
+    expected = analyzer.photo(GROUP, labels, prompts="photo")
     assert len(answer) == 5
     for face, truth in zip(answer, expected, strict=True):
         assert list(face) == ["box", "label", "scores"]
@@ -100,9 +94,8 @@ def test_only_this_endpoint_is_offered(client):
     assert client.predict(gradio_client.handle_file(str(GROUP)), api_name="/classify")
 
 
-def test_fifty_at_once_are_all_answered_and_none_mixed_up(server, pipeline, tmp_path, yunet, monkeypatch):
+def test_fifty_at_once_are_all_answered_and_none_mixed_up(server, analyzer, tmp_path):
     """Each asks with an image and labels of its own, and gets the values of just those."""
-    monkeypatch.setenv("EXPCLIP_YUNET", str(yunet))
     examples = sorted(EXAMPLES.glob("*.png"))
     asked = []
     for number in range(50):
@@ -121,7 +114,7 @@ def test_fifty_at_once_are_all_answered_and_none_mixed_up(server, pipeline, tmp_
         answers = list(pool.map(ask, range(50)))
     print(f"50 simultaneous requests: {time.monotonic() - start:.1f} s")
     for (path, labels), answer in zip(asked, answers, strict=True):
-        truth = pipeline(str(path), candidate_labels=labels.split(", "), prompts="class_name", faces=True)
+        truth = analyzer.photo(path, labels.split(", "), prompts="class_name")
         assert len(answer) == len(truth) > 0
         assert answer[0]["scores"] == pytest.approx(truth[0]["scores"], abs=1e-6)
 

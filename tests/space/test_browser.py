@@ -77,7 +77,7 @@ def test_the_first_look_shows_an_example(page, yunet):
     assert sum(with_head for with_head, _ in both.values()) == pytest.approx(100, abs=0.5)
     assert sum(without for _, without in both.values()) == pytest.approx(100, abs=0.5)
     assert both["happiness"][0] > both["happiness"][1]  # the head at work
-    page.get_by_label("3 surprise").check()  # the radio button of a face, as from a keyboard
+    page.get_by_label("2 surprise").check()  # the radio button of a face, as from a keyboard
     assert next(iter(bars(page))) == "surprise"
 
 
@@ -98,7 +98,7 @@ def test_a_photo_its_faces_and_own_labels(page, group_photo):
     assert "rgba(0, 0, 0, 0)" in page.locator("label.xc-box").first.evaluate("e => getComputedStyle(e).background")
 
     page.locator("#photo-result label.xc-box").nth(2).click()
-    assert page.locator(".xc-panel:not([hidden]) .xc-headline").inner_text().startswith("Face 3: apparent expression")
+    assert page.locator(".xc-panel:not([hidden]) .xc-headline").inner_text().startswith("Face 2: apparent expression")
     before = page.locator("#photo-result").bounding_box()
     page.get_by_label("Labels").fill("over the moon\n<b>grumpy</b>, ${1+1}{{value}}\ntaken aback")
     page.get_by_role("button", name="Compare").click()
@@ -106,7 +106,7 @@ def test_a_photo_its_faces_and_own_labels(page, group_photo):
     assert set(bars(page)) == {"over the moon", "<b>grumpy</b>", "${1+1}{{value}}", "taken aback"}
     assert page.locator("#photo-result tbody b b, #photo-result th b").count() == 0
     # The chosen face stays chosen, and nothing above the bars has moved.
-    assert page.locator(".xc-panel:not([hidden]) .xc-headline").inner_text().startswith("Face 3")
+    assert page.locator(".xc-panel:not([hidden]) .xc-headline").inner_text().startswith("Face 2")
     assert page.locator("#photo-result").bounding_box()["y"] == before["y"]
 
 

@@ -6,9 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from modeling_expclip import MINI, FacialExpressionPipeline
-from modeling_expclip.checkpoint.folder import load_checkpoint
-from modeling_expclip.checkpoint.merge import merge
+from modeling_expclip import MINI, FaceAnalyzer, load_checkpoint, merge
 from modeling_expclip.media.images import open_image
 from space.page.inputs import VIDEO_LIMITS
 from space.page.recognition import Recogniser, without_head
@@ -30,17 +28,9 @@ def no_weights(monkeypatch, tmp_path):
     monkeypatch.setenv("EXPCLIP_YUNET", str(tmp_path / "none.onnx"))
 
 
-def pipeline() -> FacialExpressionPipeline:
-    model, processor = load_checkpoint(MINI)
-    return FacialExpressionPipeline(
-        model=model, tokenizer=processor.tokenizer, image_processor=processor.image_processor
-    )
-
-
-def test_faces_and_scores_are_the_pipelines(recogniser, yunet, monkeypatch):
-    monkeypatch.setenv("EXPCLIP_YUNET", str(yunet))
+def test_faces_and_scores_are_the_analyzers(recogniser, yunet):
     image = open_image(GROUP)
-    expected = pipeline()(image, candidate_labels=LABELS, prompts="photo", faces=True)
+    expected = FaceAnalyzer(detector=yunet).photo(image, LABELS, prompts="photo")
     read = recogniser.classify(image, recogniser.prototypes(LABELS, "photo"))
     assert len(read) == 5
     for face, answer in zip(read, expected, strict=True):
@@ -53,10 +43,10 @@ def test_faces_and_scores_are_the_pipelines(recogniser, yunet, monkeypatch):
 def test_without_the_head_it_is_clip(no_weights):
     recogniser = Recogniser(MINI)
     read = recogniser.classify(open_image(EXAMPLES / "average-fear.png"), recogniser.prototypes(LABELS, "photo"))
-    own = pipeline()
-    own.model.projection_head = torch.nn.Identity()
-    scores = {a["label"]: a["score"] for a in own(open_image(EXAMPLES / "average-fear.png"), LABELS, prompts="photo")}
-    assert read[0].clip_scores == pytest.approx(scores, abs=1e-6)
+    model, processor = load_checkpoint(MINI)
+    model.projection_head = torch.nn.Identity()
+    [face] = FaceAnalyzer(model, processor, faces=False).photo(EXAMPLES / "average-fear.png", LABELS, prompts="photo")
+    assert read[0].clip_scores == pytest.approx(face["scores"], abs=1e-6)
 
 
 def test_the_clip_beside_it_shares_its_weights():
@@ -98,10 +88,9 @@ def test_the_model_comes_from_the_environment(monkeypatch, checkpoint, no_weight
     assert Recogniser().name == "expclip-small"
 
 
-def test_a_video_is_read_as_by_the_pipeline(recogniser, short_video, yunet, monkeypatch):
-    monkeypatch.setenv("EXPCLIP_YUNET", str(yunet))
-    expected = pipeline()(str(short_video), candidate_labels=LABELS, prompts="photo", faces=True)
-    read = list(recogniser.timeline(short_video, recogniser.prototypes(LABELS, "photo"), VIDEO_LIMITS))
+def test_a_video_is_read_as_by_the_analyzer(recogniser, short_video, yunet):
+    expected = list(FaceAnalyzer(detector=yunet).video(short_video, LABELS, prompts="photo"))
+    read = list(recogniser.video(short_video, recogniser.prototypes(LABELS, "photo"), VIDEO_LIMITS))
     assert len(read) == len(expected) > 8
     assert [entry["box"] for entry in read] == [entry["box"] for entry in expected]
     assert read[-1]["scores"] == pytest.approx(expected[-1]["scores"], abs=1e-6)

@@ -49,7 +49,7 @@ def test_outlines_and_a_panel_for_each_face():
     assert [radio["value"] for radio in radios] == ["0", "1"] and "checked" in radios[0]
     panels = [attributes for _, attributes in page.tags if attributes.get("class") == "xc-panel"]
     assert "hidden" not in panels[0] and "hidden" in panels[1]
-    assert "2 faces found" in page.text and "Face 2: apparent expression sad" in page.text
+    assert "2 faces found" in page.text and "Face 1: apparent expression sad" in page.text
 
 
 def test_text_from_outside_is_never_markup():
