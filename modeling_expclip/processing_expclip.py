@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 from transformers import AutoProcessor, BatchFeature, CLIPImageProcessorPil, ProcessorMixin
 from transformers.image_utils import load_image
 
@@ -54,7 +54,7 @@ def open_image(image: Any, timeout: float | None = None) -> Image.Image:
             with a column ``image``.
         timeout: seconds, for a URL.
 
-    Raises ValueError for what is none of these, OSError for a file that is no image.
+    Raises ValueError for what is none of these, OSError for a file that is no image, or damaged.
     """
     if isinstance(image, Mapping):
         image = from_row(image)
@@ -70,8 +70,14 @@ def open_image(image: Any, timeout: float | None = None) -> Image.Image:
         raise ValueError(
             f"expected a path, a URL, a file's content, an array or a PIL image, got {type(image).__name__}"
         )
-    with Image.open(image, formats=readable_formats()) as opened:
-        return to_rgb(opened)
+    try:
+        with Image.open(image, formats=readable_formats()) as opened:
+            return to_rgb(opened)
+    except (OSError, *DAMAGED) as error:
+        if isinstance(error, UnidentifiedImageError) or getattr(error, "errno", None) is not None:
+            raise  # these name the file
+        name = image if isinstance(image, (str, Path)) else "the image"
+        raise OSError(f"{name} is damaged, cut off or of a kind that is not read: {error}") from error
 
 
 def from_row(row: Mapping[str, Any]) -> Any:

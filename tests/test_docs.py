@@ -88,7 +88,7 @@ def test_the_card_has_what_a_card_must_have(heading, says):
 
 def test_the_cards_reported_figures_are_the_papers():
     names = {"B/32": "b32", "B/16": "b16", "L/14": "l14"}
-    with (ROOT / "training" / "reported_results.csv").open(newline="") as file:
+    with (ROOT / "training" / "evaluation" / "reported_results.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["source"].startswith("paper table")]
     reported = {(row["model"], row["benchmark"]): f"{row['uar']} / {row['war']}" for row in rows}
     table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in read("model_card.md").splitlines()]

@@ -83,11 +83,11 @@ def without_the_hub(words: list[str], monkeypatch) -> list:
     if "--released" in words:
         monkeypatch.setattr("modeling_expclip.checkpoint.convert.convert_released", lambda *given: asked.append(given))
     if any("recipes/paper" in word for word in words):
-        import training.embedding
-        import training.training_run
+        import training.alignment.run
+        import training.embeddings.fill
 
-        monkeypatch.setattr(training.embedding, "embed", lambda *given, **more: asked.append(given))
-        monkeypatch.setattr(training.training_run, "train_from_cache", lambda *given: asked.append(given))
+        monkeypatch.setattr(training.embeddings.fill, "embed", lambda *given, **more: asked.append(given))
+        monkeypatch.setattr(training.alignment.run, "train_from_cache", lambda *given: asked.append(given))
     return asked
 
 

@@ -1,4 +1,4 @@
-"""``python -m training.benchmark``: zero-shot evaluation of models on the paper's benchmarks or on data of your own."""
+"""``expclip benchmark``; from a clone also ``python -m training.benchmark``."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ import sys
 from pathlib import Path
 
 from modeling_expclip.prompts import LABEL_SETS, PROMPT_SETS, check_labels
-from training.command import run
+
+from .support.command import run
 
 BEYOND_TOLERANCE = 1
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m training.benchmark", description=__doc__)
+def main(argv: list[str] | None = None, prog: str = f"python -m {__spec__.name}") -> int:
+    """Runs a command line, by default the process's own, and returns its exit code. Errors are raised."""
+    parser = argparse.ArgumentParser(
+        prog=prog, description="Evaluates models zero-shot on the paper's benchmarks or on labelled data of your own."
+    )
     parser.add_argument(
         "--model",
         nargs="+",
         required=True,
         metavar="[NAME=]MODEL",
-        help="folders or Hub ids; see training/baselines.py",
+        help="folders or Hub ids; see training/evaluation/adapters.py",
     )
     parser.add_argument(
         "--data",
@@ -71,7 +75,7 @@ def main() -> None:
         "--expect", choices=["reported"], help="compare with the paper's logs; exit code 1 beyond --tolerance"
     )
     parser.add_argument("--tolerance", type=float, default=1.5, metavar="POINTS")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     own, class_names = _listed(arguments.labels), _listed(arguments.class_names)
     if arguments.label_set:
         own = LABEL_SETS[arguments.label_set]
@@ -83,9 +87,10 @@ def main() -> None:
     roots = dict(_named_path("--frames-root", given) for given in arguments.frames_root)
 
     from modeling_expclip.system.lock import only_run
-    from training.evaluation import Pair, evaluate, folder_name
-    from training.processes import rank
-    from training.report import differences, write_report
+
+    from .evaluation.report import differences, write_report
+    from .evaluation.run import Pair, evaluate, folder_name
+    from .support.processes import rank
 
     pairs = []
     for given in arguments.model:
@@ -123,7 +128,7 @@ def main() -> None:
             pairs, prompts, arguments.output, batch_size=arguments.batch_size, dtype=arguments.dtype
         )
         if not rows:  # another process of torchrun writes
-            return
+            return 0
         write_report(rows, arguments.output, groups, compared)
     for row in rows:
         print(
@@ -131,8 +136,9 @@ def main() -> None:
         )
     tables = ["results.csv", *(["groups.csv"] if groups else []), *(["differences.csv"] if compared else [])]
     print(f"wrote {', '.join(tables)}, report.md and report.html to {arguments.output}")
-    if arguments.expect:
-        _compare(differences(rows), arguments.tolerance)
+    if arguments.expect and not _as_reported(differences(rows), arguments.tolerance):
+        return BEYOND_TOLERANCE
+    return 0
 
 
 def _listed(given: str | None) -> tuple[str, ...] | None:
@@ -156,7 +162,8 @@ def _named_model(given: str) -> tuple[str, str]:
     return re.sub(r"[^\w.-]+", "-", Path(path if bare else given).name) + (" without head" if bare else ""), given
 
 
-def _compare(compared: list[dict], tolerance: float) -> None:
+def _as_reported(compared: list[dict], tolerance: float) -> bool:
+    """Whether all results are within ``tolerance`` points of the reported ones; prints those that are not."""
     if not compared:
         raise ValueError(
             "--expect reported: nothing to compare; name models as the logs do, such as --model exp-clip-b32=PATH, "
@@ -172,9 +179,8 @@ def _compare(compared: list[dict], tolerance: float) -> None:
     print(
         f"{len(compared) - len(wrong)} of {len(compared)} results are within {tolerance:g} points of the reported ones"
     )
-    if wrong:
-        sys.exit(BEYOND_TOLERANCE)
+    return not wrong
 
 
 if __name__ == "__main__":
-    run("training.benchmark", main)
+    run(__spec__.name, main)

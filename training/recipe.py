@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from modeling_expclip.system.plain_yaml import read_yaml
 
+RECIPES = Path(__file__).parent / "recipes"
 Preprocessing = Literal["paper", "own"]
 
 _MOST = 2**53  # of whole numbers: more cannot be counted in a float, as the Trainer does
@@ -119,15 +120,18 @@ class Recipe:
 
 
 def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
-    """Reads a recipe; ``overrides`` are ``section.key=value``, the value as YAML.
+    """Reads a recipe.
+
+    Args:
+        path: a YAML file, or the name of one of those in ``RECIPES``, such as ``mini``.
+        overrides: ``section.key=value``, the value as YAML.
 
     Raises FileNotFoundError, or ValueError naming the key and what it may be.
     """
-    path = Path(path)
+    ours = {file.stem: file for file in sorted(RECIPES.glob("*.yaml"))}
+    path = Path(path) if Path(path).is_file() else ours.get(str(path), Path(path))
     if not path.is_file():
-        raise FileNotFoundError(
-            f"no recipe {path}; the ones that come with the code are in {Path(__file__).parent / 'recipes'}"
-        )
+        raise FileNotFoundError(f"no recipe {path}: give a YAML file, or one of {', '.join(ours)}")
     try:
         content = read_yaml(path.read_text(encoding="utf-8-sig"))
         pairs = [(*override.partition("=")[:2], read_yaml(override.partition("=")[2])) for override in overrides]

@@ -27,7 +27,9 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from expclip_demo.page.start import start
-
+    try:
+        from expclip_demo.page.start import start
+    except ModuleNotFoundError as error:
+        raise ImportError(f"{error.name} is not installed; in a clone, `python -m space.app` is the same") from error
     start(arguments.model, arguments.host, arguments.port)
     return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from .. import MINI
 from ..prompts import LABEL_SETS, PROMPT_SETS, check_labels, label_set
 from ..system.terminal import lasting_output, one_line, printable
-from . import demo
+from . import demo, training
 
 OK, WRONG_CALL, INTERRUPTED = 0, 2, 130
 NOTHING_CLASSIFIED = MISMATCH = 1
@@ -80,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--dry-run", action="store_true", help="check, say what would go, and contact nobody")
     command.set_defaults(run=_publish)
 
+    training.add(commands)
     demo.add(commands)
     return parser
 

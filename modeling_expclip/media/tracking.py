@@ -39,8 +39,7 @@ def follow(frames: Iterable[tuple[float, FoundFaces]]) -> Iterator[Sighting]:
     for time, found in frames:
         if found.error is not None:
             raise found.error
-        boxes = [] if found.embeds is None else [box for box, _ in found.places]
-        numbers = [0] if found.faces is None else tracker(time, boxes)
+        numbers = [0] if found.faces is None else tracker(time, [face.box for face in found.faces])
         for number, (box, score), embed in zip(numbers, found.places, () if found.embeds is None else found.embeds):
             yield Sighting(time, number, box, score, embed)
 

@@ -33,11 +33,12 @@ from transformers import (
 
 from tests.benchmarks.results import record
 from tests.conftest import small_tokenizer
-from training.cache import load_pairs
-from training.embedding import embed
+from training.alignment.loss import AlignmentModel
+from training.alignment.run import ImageDataset, initial_head, optimizer_of, training_arguments
+from training.alignment.trainer import ExpCLIPTrainer, as_it_is
+from training.embeddings.fill import embed
+from training.embeddings.pairs import load_pairs
 from training.recipe import ClipRecipe, FacesRecipe, Recipe, TeacherRecipe, TrainingRecipe
-from training.trainer import AlignmentModel, ExpCLIPTrainer, PairDataset, as_it_is
-from training.training_run import ImageDataset, initial_head, optimizer_of, training_arguments
 
 INSTRUCTION = "Objectively describe the detailed facial actions of the person in the image."
 ALIGNMENT_DIM = 4096
@@ -125,7 +126,7 @@ def main() -> None:
         start = time.perf_counter()
         embed(recipe, [str(folder / "faces.parquet")], folder / "cache", 1024)
         embedding = time.perf_counter() - start
-        pairs = PairDataset(load_pairs(folder / "cache", recipe.clip, recipe.teacher))
+        pairs = load_pairs(folder / "cache", recipe.clip, recipe.teacher)
         seconds(recipe, pairs, folder / "warm-up")
         images = seconds(recipe, ImageDataset(recipe, [str(folder / "faces.parquet")]), folder / "images")
         cached = statistics.median(seconds(recipe, pairs, folder / f"cached{i}") for i in range(arguments.repeats))

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from modeling_expclip.prompts import LABEL_SETS, PROMPT_SETS
-from training.evaluation import Pair, evaluate
+from training.evaluation.run import Pair, evaluate
 
 
 def main() -> None:

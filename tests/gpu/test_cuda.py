@@ -12,11 +12,11 @@ from modeling_expclip import FacialExpressionPipeline
 from modeling_expclip.checkpoint.folder import load_checkpoint
 from tests.conftest import picture
 from tests.training.conftest import run, write_faces
-from training.cache import load_pairs
-from training.clip import FrozenClip
-from training.embedding import embed
+from training.alignment.run import train_from_cache
+from training.embeddings.fill import embed
+from training.embeddings.pairs import load_pairs
+from training.models.clip import FrozenClip
 from training.recipe import ClipRecipe, load_recipe
-from training.training_run import train_from_cache
 
 pytestmark = pytest.mark.gpu
 

@@ -117,7 +117,7 @@ def test_killed_at_random_moments(checkpoint, folder, tmp_path, ending):
 
 
 def test_an_interrupted_run_keeps_its_rows_and_writes_no_output(checkpoint, folder, tmp_path, monkeypatch, capsys):
-    from modeling_expclip import stream
+    from modeling_expclip.media import stream
 
     original, opened = stream.open_image, []
 

@@ -212,19 +212,14 @@ def test_patience_follows_the_distance_of_frames(distance):
 
 def test_few_frames_a_second_show_the_same_person(tmp_path):
     """Through the timeline, with a detector that finds one face at the same place."""
-    from modeling_expclip import MINI, FacialExpressionPipeline
-    from modeling_expclip.checkpoint.folder import load_checkpoint
+    from modeling_expclip import FaceAnalyzer
 
-    model, processor = load_checkpoint(MINI)
-    pipe = FacialExpressionPipeline(
-        model=model, tokenizer=processor.tokenizer, image_processor=processor.image_processor
-    )
     film = write_video(tmp_path / "film.mp4", map(shade, range(40)), fps=2)  # 20 seconds
 
     def found(image):
         return [Face((10, 5, 40, 40), 0.9, ((0.0, 0.0),) * 5)]
 
-    entries = pipe(str(film), faces=found, fps=0.25)
+    entries = FaceAnalyzer(detector=found).video(film, fps=0.25)
     assert [(entry["time"], entry["face"]) for entry in entries] == [(4.0 * i, 0) for i in range(5)]
 
 

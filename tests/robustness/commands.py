@@ -13,7 +13,7 @@ from unittest import mock
 
 import yaml
 
-from training.command import run
+from training.support.command import run
 
 
 def ask(module: str, *arguments: object) -> tuple[int, str]:

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import picture
-from training.data import image_bytes, load_faces, read_image
-from training.layouts import find_entries
-from training.samples import load_samples
+from training.data.faces import image_bytes, load_faces, read_image
+from training.data.layouts import find_entries
+from training.evaluation.samples import load_samples
 
 # Where each layout keeps what it reads about its images.
 TABLES = {

@@ -11,7 +11,7 @@ from modeling_expclip.cli.main import main
 from tests.conftest import picture
 from tests.robustness.commands import LimitedFiles, MemoryDisk, ask, refusal, write_recipe
 from tests.training.conftest import content_of, write_faces
-from training.embedding import embed
+from training.embeddings.fill import embed
 from training.recipe import load_recipe
 
 LEFT_BY_RUNS = ("runs", "results.csv", "report.md", "report.html")  # with the time of day or what it took in them

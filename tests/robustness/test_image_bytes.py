@@ -114,7 +114,7 @@ def test_odd_exif(name):
 
 
 def test_bombs_are_refused_before_they_are_decoded():
-    with pytest.raises(ValueError, match=r"refused: 3600000000 pixels are more than \d+; scale the picture down first"):
+    with pytest.raises(ValueError, match=r"refused: 3600000000 pixels are more than \d+; scale the image down first"):
         open_image(BOMB)
     with pytest.raises(ValueError, match="refused: 11000 x 11000 is more than"):
         open_image(bare_png(11_000, 11_000))
@@ -163,7 +163,7 @@ def test_premultiplied_pixels_end_on_white(mode, alpha):
     assert opened(black).getpixel((1, 1)) == pytest.approx([255 - alpha] * 3, abs=1)
 
 
-@pytest.mark.parametrize("source", [None, 5, b"", "", "a\0b", [], {}, np.zeros((4, 4, 3), np.uint8), Path("/"), 1.5])
+@pytest.mark.parametrize("source", [None, 5, b"", "", "a\0b", [], {}, np.zeros((4, 4, 3)), Path("/"), 1.5])
 def test_what_is_no_picture(source):
     assert opened(source) is None
 
@@ -178,10 +178,10 @@ def test_a_damaged_picture_is_named(tmp_path, recognise):
     path = tmp_path / "holiday.png"
     path.write_bytes(FILES["rgb.png"][:-40])
     for read in (open_image, recognise):
-        with pytest.raises(OSError, match=r"holiday\.png is damaged or cut off: "):
+        with pytest.raises(OSError, match=r"holiday\.png is damaged(,| or) cut off"):
             read(str(path))
     content = io.BytesIO(path.read_bytes())
-    with Image.open(content) as lazy, pytest.raises(OSError, match="the picture is damaged or cut off: "):
+    with Image.open(content) as lazy, pytest.raises(OSError, match="the image is damaged or cut off: "):
         open_image(lazy)
 
 

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from tests.conftest import picture
 from tests.robustness.commands import ask, refusal, write_recipe
 from tests.training.conftest import write_faces
-from training.cache import load_pairs
-from training.data import image_bytes, load_faces
-from training.embedding import embed
+from training.data.faces import image_bytes, load_faces
+from training.embeddings.fill import embed
+from training.embeddings.pairs import load_pairs
 from training.recipe import load_recipe
 
 few = settings(

@@ -6,7 +6,7 @@ import pytest
 
 from tests.robustness.commands import mount, refusal, unmount, write_recipe
 from tests.training.conftest import write_faces
-from training.embedding import embed
+from training.embeddings.fill import embed
 from training.recipe import load_recipe
 
 
@@ -43,10 +43,10 @@ def commands(tmp_path, clip_folder, monkeypatch):
         raise AssertionError("the output was not looked at first")
 
     for place in (
-        "embedding.load_faces",
-        "training_run.load_pairs",
-        "training_run.ImageDataset",
-        "evaluation.load_samples",
+        "embeddings.fill.load_faces",
+        "alignment.run.load_pairs",
+        "alignment.run.ImageDataset",
+        "evaluation.run.load_samples",
     ):
         monkeypatch.setattr(f"training.{place}", too_late)
     return {

@@ -19,7 +19,7 @@ from tests.conftest import picture
 from tests.robustness.commands import ask, refusal, write_recipe
 from tests.robustness.test_full_disk import files
 from tests.training.conftest import write_faces
-from training.embedding import embed
+from training.embeddings.fill import embed
 from training.recipe import load_recipe
 
 NAMES = ("embed", "train", "benchmark")

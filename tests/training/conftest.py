@@ -22,7 +22,7 @@ import yaml
 from datasets import Dataset, Features, Image, List, Value
 
 from tests.conftest import picture
-from training.command import run as run_command
+from training.support.command import run as run_command
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -2,7 +2,4 @@
 
 import torch
 
-import training.embedding
-import training.training_run  # noqa: F401
-
 torch.set_num_threads(1)

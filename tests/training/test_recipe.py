@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from training.recipe import load_recipe
-from training.teachers import check
+from training.teachers.registry import check
 
 RECIPES = Path(__file__).parents[2] / "training" / "recipes"
 

@@ -21,17 +21,20 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
 from modeling_expclip.prompts import build_prompts
-from training.command import run
-from training.embedding import embed
-from training.mini.captions import EXPRESSIONS, FACTORS, Caption, caption_pool
-from training.mini.convnet import ConvNet, classification_loss
-from training.mini.describer import WEIGHTS as DESCRIBER
-from training.mini.describer import save_describer
-from training.mini.export import export_towers, export_with_head
-from training.mini.images import draw_factors, load_faces, plain_views, views
-from training.mini.loop import fit
-from training.mini.score import CLASSES, war_uar
-from training.mini.text import (
+
+from ..alignment.run import train_from_cache
+from ..embeddings.fill import embed
+from ..recipe import load_recipe
+from ..support.command import run
+from .captions import EXPRESSIONS, FACTORS, Caption, caption_pool
+from .convnet import ConvNet, classification_loss
+from .describer import WEIGHTS as DESCRIBER
+from .describer import save_describer
+from .export import export_towers, export_with_head
+from .images import draw_factors, load_faces, plain_views, views
+from .loop import fit
+from .score import CLASSES, war_uar
+from .text import (
     SentenceEncoder,
     TextTower,
     corpus,
@@ -39,9 +42,7 @@ from training.mini.text import (
     load_text_tower,
     train_tokenizer,
 )
-from training.mini.towers import PROJECTION_DIM, ImageTower, alignment_loss, mean_feature
-from training.recipe import load_recipe
-from training.training_run import train_from_cache
+from .towers import PROJECTION_DIM, ImageTower, alignment_loss, mean_feature
 
 SEED = 0
 CAPTIONS = 24_000

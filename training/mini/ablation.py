@@ -17,17 +17,18 @@ import torch
 from safetensors.torch import load_file
 
 from modeling_expclip.prompts import build_prompts
-from training.cache import load_pairs
-from training.clip import FrozenClip
-from training.closed_form import ridge_head
-from training.command import run
-from training.embedding import embed
-from training.mini.describer import ACTIONS, PICTURE, Describer
-from training.mini.images import load_faces as load_pixels
-from training.mini.score import CLASSES, ENOUGH_FACES, UNSEEN, war_uar
-from training.recipe import Recipe, load_recipe
-from training.training_run import initial_head, train_from_cache
-from training.zero_shot import ZeroShot, load_zero_shot, text_features
+
+from ..alignment.closed_form import ridge_head
+from ..alignment.run import initial_head, train_from_cache
+from ..embeddings.fill import embed
+from ..embeddings.pairs import load_pairs
+from ..evaluation.zero_shot import ZeroShot, load_zero_shot, text_features
+from ..models.clip import FrozenClip
+from ..recipe import Recipe, load_recipe
+from ..support.command import run
+from .describer import ACTIONS, PICTURE, Describer
+from .images import load_faces as load_pixels
+from .score import CLASSES, ENOUGH_FACES, UNSEEN, war_uar
 
 SEEDS = (0, 1, 2)
 RESAMPLES = 2000
@@ -145,13 +146,13 @@ def _gain(weights: list[torch.Tensor], baseline: list[torch.Tensor], sets: dict[
     measured, resampled = 0.0, torch.zeros(RESAMPLES)
     for faces in sets.values():
         ours, theirs = (
-            torch.stack([faces.guess(w, p) == faces.truth for w in group for p in faces.text])
+            torch.stack([faces.predict(w, p) == faces.references for w in group for p in faces.text])
             for group in (weights, baseline)
         )
         difference = ours.float().mean(0) - theirs.float().mean(0)  # (N,), its class means average to the gain in UAR
-        classes = [c for c, count in enumerate(faces.truth.bincount()) if count >= ENOUGH_FACES]
+        classes = [c for c, count in enumerate(faces.references.bincount()) if count >= ENOUGH_FACES]
         for c in classes:
-            own = difference[faces.truth == c]
+            own = difference[faces.references == c]
             drawn = own[torch.randint(len(own), (RESAMPLES, len(own)), generator=generator)].mean(1)
             measured += 100 * own.mean().item() / len(classes) / len(sets)
             resampled += 100 * drawn / len(classes) / len(sets)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from training.mini.captions import EXPRESSIONS, FACTORS
+from .captions import EXPRESSIONS, FACTORS
 
 CHANNELS = 192
 

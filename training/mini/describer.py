@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from training.mini.captions import EXPRESSIONS, FACTORS
-from training.mini.convnet import ConvNet
-from training.mini.images import SIZE, plain_views
-from training.mini.sentences import PICTURE_SENTENCES, REGIONS, SENTENCES
+from .captions import EXPRESSIONS, FACTORS
+from .convnet import ConvNet
+from .images import SIZE, plain_views
+from .sentences import PICTURE_SENTENCES, REGIONS, SENTENCES
 
 WEIGHTS = Path(__file__).parent / "describer.safetensors"
 ACTIONS = (

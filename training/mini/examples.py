@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageFilter
 
-from training.mini.captions import EXPRESSIONS
-from training.mini.images import load_faces
+from .captions import EXPRESSIONS
+from .images import load_faces
 
 SIDE = 192
 EXAGGERATION = 1.0

@@ -10,9 +10,10 @@ from transformers import CLIPImageProcessorPil, CLIPTokenizer
 from modeling_expclip import ExpCLIPConfig, ExpCLIPModel, ExpCLIPProcessor
 from modeling_expclip.checkpoint.convert import truncating, with_head
 from modeling_expclip.checkpoint.folder import load_checkpoint, save_checkpoint
-from training.mini.images import MEAN, SIZE, STD
-from training.mini.text import MAX_LENGTH, TextTower
-from training.mini.towers import PROJECTION_DIM, VISION, ImageTower
+
+from .images import MEAN, SIZE, STD
+from .text import MAX_LENGTH, TextTower
+from .towers import PROJECTION_DIM, VISION, ImageTower
 
 # The towers saw grey pictures only. Weighting the colours in the patch embedding as a grey conversion does makes the
 # model see colour pictures in grey as well.

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from datasets import Dataset, Image
 
 from modeling_expclip.prompts import LABEL_SETS, canonical_label
-from training.mini.captions import FACTORS
+
+from .captions import FACTORS
 
 SIZE = 48
 MEAN, STD = 0.5, 0.25  # of grey pixels in 0..1; stored in the checkpoint's image processor

@@ -16,7 +16,8 @@ from tqdm import tqdm
 from modeling_expclip import LABEL_SETS, MINI, PROMPT_SETS, FacialExpressionPipeline
 from modeling_expclip.checkpoint.folder import load_checkpoint
 from modeling_expclip.prompts import canonical_label
-from training import zero_shot
+
+from ..evaluation import zero_shot
 
 CLASSES = LABEL_SETS["rafdb"]
 ENOUGH_FACES = 30

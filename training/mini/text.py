@@ -20,7 +20,8 @@ from tqdm import tqdm
 from transformers import AutoModel, AutoTokenizer, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from modeling_expclip.prompts import PROMPT_SETS, build_prompts
-from training.mini.captions import (
+
+from .captions import (
     ADJECTIVE_TEMPLATES,
     ADJECTIVES,
     EXPRESSIONS,

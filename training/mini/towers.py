@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from training.mini.captions import EXPRESSIONS, NOT_MENTIONED
-from training.mini.convnet import CHANNELS, ConvNet
-from training.mini.images import SIZE
+from .captions import EXPRESSIONS, NOT_MENTIONED
+from .convnet import CHANNELS, ConvNet
+from .images import SIZE
 
 PROJECTION_DIM = 128
 VISION = CLIPVisionConfig(

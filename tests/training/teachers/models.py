@@ -13,7 +13,7 @@ from transformers import (
 
 from tests.training.small_models import LETTERS, QFORMER, bert_tokenizer, random_weights
 from training.recipe import TeacherRecipe
-from training.teachers import load_teacher
+from training.teachers.registry import load_teacher
 
 ASK = "describe the facial actions."
 OTHER = "what is the weather like?"

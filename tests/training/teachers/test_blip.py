@@ -24,7 +24,7 @@ from tests.training.teachers.models import (
     t5_tokenizer,
     teacher,
 )
-from training.t5_encoders import Blip2Encoder, InstructBlipEncoder
+from training.teachers.t5_encoders import Blip2Encoder, InstructBlipEncoder
 
 
 def stock_hidden(kind, folder, faces, instruction):
@@ -128,7 +128,7 @@ def test_of_a_model_on_the_hub_only_the_encoders_files_are_fetched(kind, tmp_pat
             shutil.copy(hub / name, snapshot / name)
         return [str(snapshot / name) for name in names]
 
-    monkeypatch.setattr("training.t5_encoders.cached_files", serve)
+    monkeypatch.setattr("training.teachers.t5_encoders.cached_files", serve)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     vectors = teacher(kind, "owner/name")(faces, ASK)

@@ -7,9 +7,9 @@ from transformers import AutoModel, AutoTokenizer, T5Config, T5EncoderModel, T5F
 
 from tests.training.small_models import random_weights
 from tests.training.teachers.models import T5, t5_tokenizer, teacher
+from training.models.sources import MINILM
 from training.recipe import TeacherRecipe
-from training.sources import MINILM
-from training.teachers import load_teacher
+from training.teachers.registry import load_teacher
 
 CAPTIONS = ["a woman smiles broadly", "the lady is grinning with joy", "a rusty old truck in the rain, parked far away"]
 

@@ -8,7 +8,7 @@ import torch
 
 from tests.training.teachers.models import ASK, VISION_KINDS, teacher
 from training.recipe import TeacherRecipe
-from training.teachers import load_teacher
+from training.teachers.registry import load_teacher
 
 
 @pytest.mark.parametrize(

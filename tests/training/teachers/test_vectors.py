@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from training.recipe import TeacherRecipe
-from training.teachers import load_teacher
+from training.teachers.registry import load_teacher
 
 
 def test_vectors():

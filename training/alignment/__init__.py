@@ -1,0 +1,1 @@
+"""Training the head: its loss, the Trainer, the run from cache to checkpoint."""

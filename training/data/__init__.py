@@ -1,0 +1,1 @@
+"""Any face data on disk or on the Hub becomes one schema: id, image, label."""

@@ -1,0 +1,1 @@
+"""Zero-shot evaluation of models on benchmarks: adapters, samples, scores with intervals, reports."""

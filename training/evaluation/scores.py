@@ -1,0 +1,65 @@
+"""WAR and UAR of a fold, of several folds and of groups of people: class indices come in, columns of results.csv and groups.csv leave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .bootstrap import intervals
+from .metrics.recall import war_uar
+
+
+def score_columns(min_samples: int) -> list[str]:
+    """``uar`` of the classes that occur and ``war``; with ``min_samples`` above 1 also a UAR of the classes with so many, which says so in its name."""
+    return ["uar", "war", *([f"uar_min{min_samples}"] if min_samples > 1 else [])]
+
+
+def interval_columns(min_samples: int) -> list[str]:
+    return [f"{name}_{end}" for name in score_columns(min_samples) for end in ("low", "high")]
+
+
+def scores(predictions: np.ndarray, references: np.ndarray, classes: int, min_samples: int) -> dict[str, float | None]:
+    """The scores and their 95 % intervals, in percent; None where no class has ``min_samples``."""
+    found: dict[str, float | None] = dict(zip(("war", "uar"), war_uar(predictions, references)))
+    around: dict[str, tuple] = dict(intervals(predictions, references, classes))
+    for name in score_columns(min_samples)[2:]:
+        large = np.bincount(references).max() >= min_samples
+        found[name] = war_uar(predictions, references, min_samples)[1] if large else None
+        around[name] = (
+            intervals(predictions, references, classes, min_samples=min_samples)["uar"] if large else (None, None)
+        )
+    return found | {f"{name}_{end}": value for name in found for end, value in zip(("low", "high"), around[name])}
+
+
+def mean_of_folds(folds: Sequence[dict[str, Any]], min_samples: int) -> dict[str, Any]:
+    """The mean over folds, as the paper reports; folds have no common sample, so no interval is given."""
+    mean = {**folds[0], "fold": "mean"} | dict.fromkeys(interval_columns(min_samples))
+    mean |= {name: sum(row[name] for row in folds) for name in ("n", "skipped", "frames_differ", "seconds")}
+    for name in score_columns(min_samples):
+        own = [row[name] for row in folds]
+        mean[name] = None if None in own else sum(own) / len(own)
+    return mean
+
+
+def of_groups(
+    row: dict[str, Any],
+    predictions: np.ndarray,
+    references: np.ndarray,
+    groups: Sequence[str | None],
+    classes: int,
+    min_samples: int,
+) -> list[dict[str, Any]]:
+    """The scores of each group of people in a row of results.csv, and how far its UAR is below the best group's."""
+    found = []
+    for name in sorted({group for group in groups if group is not None}):
+        own = np.array([group == name for group in groups])
+        about = {key: row[key] for key in ("model", "benchmark", "fold", "prompt_set")}
+        found.append(
+            about
+            | {"group": name, "n": int(own.sum())}
+            | scores(predictions[own], references[own], classes, min_samples)
+        )
+    best = max((entry["uar"] for entry in found), default=0.0)
+    return [entry | {"gap": best - entry["uar"]} for entry in found]

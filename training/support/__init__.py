@@ -1,0 +1,1 @@
+"""What all rooms use: the frame of a command, processes and devices, plots."""
