@@ -221,7 +221,7 @@ def test_pictures_are_replaced_when_asked_to(odd_films, tmp_path, capsys, monkey
     (tmp_path / "same.mp4.png").write_text("thesis")
     options = ("--prompts", "photo", "--plot", tmp_path)
     with monkeypatch.context() as context:  # refused before anything is loaded
-        context.setattr("modeling_expclip.cli.classify.Classifier", None)
+        context.setattr("modeling_expclip.media.classify.Classifier", None)
         assert classify(film, *options, "--output", tmp_path / "out.csv") == 2
     assert f"{tmp_path / 'same.mp4.png'} would be replaced; add --overwrite" in capsys.readouterr().err
     assert (tmp_path / "same.mp4.png").read_text() == "thesis" and not list(tmp_path.glob("*out.csv*"))
