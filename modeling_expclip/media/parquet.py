@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ENDING = ".parquet"
 _COLUMN = "image"
@@ -66,7 +67,7 @@ def image_rows(path: str | Path, start: int = 0) -> Iterator[tuple[int, bytes | 
                     number += 1
 
 
-def _image(value: bytes | dict | None) -> bytes | str:
+def _image(value: Any) -> bytes | str:
     path = None
     if isinstance(value, dict):
         value, path = value.get("bytes"), value.get("path")
