@@ -10,7 +10,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 from ..system.terminal import lasting_output, one_line
-from . import classify, convert, export, merge, publish, training, verify
+from . import classify, convert, demo, export, merge, publish, training, verify
 from .exit_codes import INTERRUPTED, WRONG_CALL
 
 COMMANDS = (  # modules with `add`, in the order of the help
@@ -21,6 +21,7 @@ COMMANDS = (  # modules with `add`, in the order of the help
     verify,
     publish,
     training,
+    demo,
 )
 
 

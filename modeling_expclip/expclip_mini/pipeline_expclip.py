@@ -177,7 +177,8 @@ class FacialExpressionPipeline(Pipeline):
         found = self._prototypes.get(key)  # held here, for another thread may clear them
         if found is None:
             if len(self._prototypes) >= _KEPT_PROTOTYPES:
-                del self._prototypes[next(iter(self._prototypes))]
+                for oldest in list(self._prototypes)[:1]:  # a copy, for other threads may change it meanwhile
+                    self._prototypes.pop(oldest, None)
             found = self._prototypes[key] = self._encode_prototypes(labels, prompts)
         return found
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from modeling_expclip import LABEL_SETS, MINI, FaceAnalyzer, FacialExpressionPipeline
-from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip.checkpoint.load import load_checkpoint
 from modeling_expclip.cli.main import main
 from modeling_expclip.media.tracking import overlap
 from modeling_expclip.media.video import read_frames, sample_clip

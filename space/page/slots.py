@@ -1,4 +1,4 @@
-"""Places for work that costs memory or time: so many at once, so many that wait, and nobody waits for ever."""
+"""Slots for work that costs memory or time: so many at once, so many that wait, and none for ever."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Places:
+class Slots:
     """
     Args:
         count: how many work at the same time.
@@ -23,8 +23,8 @@ class Places:
         self._changed = threading.Condition()
 
     @contextmanager
-    def one(self) -> Iterator[None]:
-        """Holds a place. Raises ValueError where there is none in time."""
+    def hold(self) -> Iterator[None]:
+        """Holds a slot. Raises ValueError where there is none in time."""
         self._take()
         try:
             yield

@@ -9,46 +9,46 @@ from contextlib import suppress
 import pytest
 from PIL import Image
 
-from modeling_expclip import MINI
-from space.page.places import Places
+from modeling_expclip import MINI, FacialExpressionPipeline
 from space.page.recognition import Recogniser
+from space.page.slots import Slots
 from tests.space.conftest import EXAMPLES
 
 
-def test_who_finds_no_place_is_told_and_the_place_is_free_again():
-    places = Places(count=1, waiting=1, seconds=0.2, what="many pictures are being read")
-    with places.one():
+def test_who_finds_no_slot_is_told_and_the_place_is_free_again():
+    places = Slots(count=1, waiting=1, seconds=0.2, what="many images are being read")
+    with places.hold():
         start = time.monotonic()
-        with pytest.raises(ValueError, match="^busy: many pictures are being read"):
-            places.one().__enter__()
+        with pytest.raises(ValueError, match="^busy: many images are being read"):
+            places.hold().__enter__()
         assert 0.15 < time.monotonic() - start < 5
         waiting = threading.Thread(target=lambda: suppress(ValueError).__enter__() or _try(places))
         waiting.start()
         time.sleep(0.05)
         start = time.monotonic()
         with pytest.raises(ValueError, match="^busy"):  # the line is full
-            places.one().__enter__()
+            places.hold().__enter__()
         assert time.monotonic() - start < 0.1
         waiting.join()
     for _ in range(3):
-        with places.one(), suppress(RuntimeError):
+        with places.hold(), suppress(RuntimeError):
             raise RuntimeError("what fails gives its place back too")
 
 
-def _try(places: Places) -> None:
-    with suppress(ValueError), places.one():
+def _try(places: Slots) -> None:
+    with suppress(ValueError), places.hold():
         pass
 
 
 def test_first_come_first_served():
-    places, order = Places(1, 10, 10, "x"), []
+    places, order = Slots(1, 10, 10, "x"), []
     line = []
 
     def work(number: int) -> None:
-        with places.one():
+        with places.hold():
             order.append(number)
 
-    with places.one():
+    with places.hold():
         for number in range(5):
             line.append(threading.Thread(target=work, args=(number,)))
             line[-1].start()
@@ -62,25 +62,25 @@ def test_long_lists_of_labels_delay_nobody(monkeypatch, tmp_path):
     """Twelve lists of a hundred long labels at once: known labels are answered meanwhile, new short ones too, and the line is bounded."""
     monkeypatch.setenv("EXPCLIP_YUNET", str(tmp_path / "none.onnx"))
     recogniser = Recogniser(MINI)
-    picture = Image.open(EXAMPLES / "average-fear.png").convert("RGB")
-    known = recogniser.words(("glad", "sad"), "photo")
-    encode, started, go = type(known).__init__, threading.Semaphore(0), threading.Event()
+    image = Image.open(EXAMPLES / "average-fear.png").convert("RGB")
+    recogniser.prototypes(("glad", "sad"), "photo")
+    encode, started, go = FacialExpressionPipeline.class_prototypes, threading.Semaphore(0), threading.Event()
 
-    def slow(words, head, clip, labels, prompts) -> None:
+    def slow(pipeline, labels, prompts):
         if len(labels) == 100:  # as long as the test wants, instead of seconds of computing
             started.release()
             assert go.wait(60)
             labels = labels[:2]
-        encode(words, head, clip, labels, prompts)
+        return encode(pipeline, labels, prompts)
 
-    monkeypatch.setattr(type(known), "__init__", slow)
-    told: list[str] = []
+    monkeypatch.setattr(FacialExpressionPipeline, "class_prototypes", slow)
+    refusals: list[str] = []
 
     def attack(number: int) -> None:
         try:
-            recogniser.words(tuple(f"{number} {i} " * 20 for i in range(100)), "ensemble10")
+            recogniser.prototypes(tuple(f"{number} {i} " * 20 for i in range(100)), "ensemble10")
         except ValueError as error:
-            told.append(str(error))
+            refusals.append(str(error))
 
     attackers = [threading.Thread(target=attack, args=(number,)) for number in range(12)]
     for thread in attackers:
@@ -89,9 +89,9 @@ def test_long_lists_of_labels_delay_nobody(monkeypatch, tmp_path):
     answered = []
 
     def visit() -> None:
-        with recogniser.place():
-            answered.append(recogniser.read(picture, recogniser.words(("glad", "sad"), "photo")))
-            answered.append(recogniser.read(picture, recogniser.words(("calm", "tense"), "photo")))
+        with recogniser.slot():
+            answered.append(recogniser.classify(image, recogniser.prototypes(("glad", "sad"), "photo")))
+            answered.append(recogniser.classify(image, recogniser.prototypes(("calm", "tense"), "photo")))
 
     visitor = threading.Thread(target=visit, daemon=True)
     visitor.start()
@@ -101,4 +101,4 @@ def test_long_lists_of_labels_delay_nobody(monkeypatch, tmp_path):
     for thread in attackers:
         thread.join(60)
     assert still_encoding and len(answered) == 2, "a visitor had to wait for an attacker's labels"
-    assert len(told) == 7 and all(said.startswith("busy: several long lists") for said in told)
+    assert len(refusals) == 7 and all(said.startswith("busy: several long lists") for said in refusals)

@@ -1,7 +1,7 @@
 """Gradio's app, made to leave what visitors send alone, and to forget it when it was answered.
 
-By itself Gradio fetches addresses, copies files, keeps the last value of each field for thousands of sessions, and keeps answers that
-nobody collects.
+By itself Gradio fetches addresses, copies files, keeps the last value of each field for thousands
+of sessions, and keeps answers that nobody collects.
 """
 
 from __future__ import annotations
@@ -21,15 +21,18 @@ from gradio.block_function import BlockFunction
 from gradio.queueing import Event
 from gradio.state_holder import SessionState
 
-_LONGEST_HASH = 64  # of a session; Gradio's own have 11 characters
+from .connections import SilentConnections
+
+_MAX_HASH_LENGTH = 64  # of a session; Gradio's own have 11 characters
 
 
-class ForgetfulBlocks(gr.Blocks):
+class EphemeralBlocks(gr.Blocks):
     """``gr.Blocks`` whose functions get what was sent as it was sent, and which remembers none of it.
 
     Args:
         kept: seconds after which a session without a request is forgotten, with what it has in ``gr.State``.
-        swept: seconds between looking for such sessions, and for answers that nobody collected; these are dropped at the second look.
+        swept: seconds between looking for such sessions, for answers that nobody collected and for
+            connections that say nothing; these two go at the second look.
         streamed: seconds after which a stream is ended, however slowly it sends.
     """
 
@@ -46,7 +49,7 @@ class ForgetfulBlocks(gr.Blocks):
             )
         state = state or SessionState(self)
         values = [state[block._id] if block.stateful else sent for block, sent in zip(block_fn.inputs, inputs)]
-        inputs.clear()  # the event's own list, which a stream would keep until its next picture
+        inputs.clear()  # the event's own list, which a stream would keep until its next image
         return values
 
     async def postprocess_data(
@@ -58,15 +61,15 @@ class ForgetfulBlocks(gr.Blocks):
             state.config_values.get(block._id, {}).get("props", {}).pop("value", None)
         return answer
 
-    def queue(self, *args: Any, **options: Any) -> ForgetfulBlocks:
+    def queue(self, *args: Any, **options: Any) -> EphemeralBlocks:
         super().queue(*args, **options)
         line = self._queue
-        line.ANALYTICS_MAX_EVENTS = 1  # who asked when is nobody's business
+        line.ANALYTICS_MAX_EVENTS = 1  # no record of requests and their times
         push = line.push
 
         async def checked(body: Any, request: Any, username: Any) -> Any:
-            if len(body.session_hash or "") > _LONGEST_HASH:  # it would outlive the request as a key
-                return False, f"session_hash: at most {_LONGEST_HASH} characters are expected", "error"
+            if len(body.session_hash or "") > _MAX_HASH_LENGTH:  # it would outlive the request as a key
+                return False, f"session_hash: at most {_MAX_HASH_LENGTH} characters are expected", "error"
             forget_body(request)
             return await push(body=body, request=request, username=username)
 
@@ -79,7 +82,7 @@ class ForgetfulBlocks(gr.Blocks):
 
     def waiting_bytes(self) -> int:
         """How many bytes came with the requests that are not answered yet, and are held until then."""
-        # A stream's later pictures come with requests of their own.
+        # A stream's later images come with requests of their own.
         events = list(self._queue.event_ids_to_events.values())
         requests = [event.request for event in events] + [event.data.request for event in events if event.data]
         scopes = {id(request.scope): request.scope for request in requests if request is not None}
@@ -98,6 +101,7 @@ class ForgetfulBlocks(gr.Blocks):
         sweeping.cancel()
 
     async def _sweep(self) -> None:
+        silent = SilentConnections()
         idle: set[str] = set()
         uploads: set[str] = set()
         streams: dict[str, float] = {}
@@ -109,6 +113,8 @@ class ForgetfulBlocks(gr.Blocks):
             idle = self._drop_answers(idle)
             uploads = self._drop_names(uploads)
             streams = self._end_streams(streams)
+            if hasattr(self, "server"):  # from when the page is served
+                silent.close(self.server)
 
     def _drop_answers(self, idle: set[str]) -> set[str]:
         """Drops the answers for sessions that were idle at the last look and still are; returns who is idle now."""

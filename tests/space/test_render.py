@@ -1,4 +1,4 @@
-"""The HTML of a reading: outlines where the faces are, bars as long as the probabilities, nothing of a visitor's text as markup."""
+"""The HTML of a result: outlines where the faces are, bars as long as the probabilities, nothing of a visitor's text as markup."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 
 from PIL import Image
 
-from space.page.drawing import MOST_FACES, draw_bars, draw_reading
-from space.page.recognition import FaceReading
+from space.page.recognition import FaceScores
+from space.page.render import MAX_FACES, render_bars, render_faces
 
 PICTURE = Image.new("RGB", (200, 100), "grey")
 NASTY = "<img src=x onerror=alert(1)>\"'&${1+1}{{value}}"
@@ -34,13 +34,13 @@ class Tags(HTMLParser):
         self.text += data
 
 
-def face(box=(20, 10, 60, 50), **scores) -> FaceReading:
+def face(box=(20, 10, 60, 50), **scores) -> FaceScores:
     scores = scores or {"glad": 0.75, "sad": 0.25}
-    return FaceReading(box, scores, dict(reversed(scores.items())))
+    return FaceScores(box, scores, dict(reversed(scores.items())))
 
 
 def test_outlines_and_a_panel_for_each_face():
-    html = draw_reading(PICTURE, [face(), face((100, 0, 200, 100), glad=0.1, sad=0.9)])
+    html = render_faces(PICTURE, [face(), face((100, 0, 200, 100), glad=0.1, sad=0.9)])
     page = Tags(html)
     assert not page.open
     boxes = [attributes["style"] for tag, attributes in page.tags if attributes.get("class") == "xc-box"]
@@ -53,7 +53,7 @@ def test_outlines_and_a_panel_for_each_face():
 
 
 def test_text_from_outside_is_never_markup():
-    html = draw_reading(PICTURE, [face(**{NASTY: 0.9, "sad": 0.1})], caption=NASTY, no_head=NASTY, no_detector=NASTY)
+    html = render_faces(PICTURE, [face(**{NASTY: 0.9, "sad": 0.1})], caption=NASTY, no_head=NASTY, no_detector=NASTY)
     page = Tags(html)
     assert [attributes["src"][:5] for tag, attributes in page.tags if tag == "img"] == ["data:"]
     assert page.text.count(NASTY) == 5  # chip, headline, row, caption, note
@@ -61,24 +61,24 @@ def test_text_from_outside_is_never_markup():
 
 
 def test_bars():
-    html = draw_bars({"sad": 0.125, "glad": 0.875}, {"sad": 0.5, "glad": 0.5}, ordered=True)
+    html = render_bars({"sad": 0.125, "glad": 0.875}, {"sad": 0.5, "glad": 0.5}, ordered=True)
     assert re.findall(r"width:([\d.]+)%", html) == ["87.50", "50.00", "12.50", "50.00"]
     assert re.findall(r"<b>([\d.]+ %)</b>", html) == ["87.5 %", "50.0 %", "12.5 %", "50.0 %"]
     assert "Exp-CLIP" in html and html.index("glad") < html.index("sad")
-    given = draw_bars({"sad": 0.125, "glad": 0.875}, None, ordered=False)
+    given = render_bars({"sad": 0.125, "glad": 0.875}, None, ordered=False)
     assert "CLIP" not in given and given.index("sad") < given.index("glad")
 
 
 def test_notes():
-    nothing = draw_reading(PICTURE, [], no_head="no head")
+    nothing = render_faces(PICTURE, [], no_head="no head")
     assert "No face was found, so nothing was compared." in nothing
     assert not any(word in nothing for word in ("fieldset", "table", "no head"))
-    assert "none here" in draw_reading(PICTURE, [face(None)], no_detector="none here")
-    html = draw_reading(PICTURE, [face()], no_detector="none here", no_head="plain")
+    assert "none here" in render_faces(PICTURE, [face(None)], no_detector="none here")
+    html = render_faces(PICTURE, [face()], no_detector="none here", no_head="plain")
     assert "none here" not in html and "plain" in html and "One face found." in html
 
 
 def test_a_crowd_is_cut():
-    html = draw_reading(PICTURE, [face()] * (MOST_FACES + 5))
-    assert html.count('class="xc-panel"') == MOST_FACES
-    assert f"{MOST_FACES + 5} faces found; the {MOST_FACES} largest are shown" in html
+    html = render_faces(PICTURE, [face()] * (MAX_FACES + 5))
+    assert html.count('class="xc-panel"') == MAX_FACES
+    assert f"{MAX_FACES + 5} faces found; the {MAX_FACES} largest are shown" in html

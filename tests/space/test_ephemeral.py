@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
-from space.page.forgetful import ForgetfulBlocks
+from space.page.ephemeral import EphemeralBlocks
 
 
 @pytest.fixture
-def page() -> ForgetfulBlocks:
-    with ForgetfulBlocks(kept=100, swept=0.05, streamed=0.2) as page:
+def page() -> EphemeralBlocks:
+    with EphemeralBlocks(kept=100, swept=0.05, streamed=0.2) as page:
         name = gr.Textbox()
         name.submit(lambda text: text, name, name)
     return page.queue()

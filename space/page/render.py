@@ -1,4 +1,7 @@
-"""What was read, as HTML: the picture with its faces outlined, and a table of bars. Every text from outside is escaped here."""
+"""Results as HTML: the image with its faces outlined, and tables of bars.
+
+Every text from outside is escaped here.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,13 @@ from html import escape
 
 from PIL import Image
 
-from .recognition import FaceReading
+from .recognition import FaceScores
 
-MOST_FACES = 24
-_WIDEST = 960  # pixels; the picture goes back to the visitor inside the page, so it is not larger than it is shown
+MAX_FACES = 24
+_MAX_SIDE = 960  # pixels; the image goes back to the visitor inside the page, so it is not larger than it is shown
 _QUALITY = 85
 
-# The browser keeps the visitor's choice of a face: when the same picture is read with other labels, the face stays chosen.
+# The browser keeps the visitor's choice of a face: when the same image is read with other labels, the face stays chosen.
 CHOOSE_FACE = """
 let photo = null;
 const show = () => {
@@ -29,11 +32,11 @@ const show = () => {
   });
 };
 const renew = () => {
-  const reading = element.querySelector('.xc-reading');
+  const result = element.querySelector('.xc-result');
   const first = element.querySelector('input[name=face]');
-  if (reading && first) {
-    if (reading.dataset.photo !== photo || !element.querySelector('input[name=face]:checked')) first.checked = true;
-    photo = reading.dataset.photo;
+  if (result && first) {
+    if (result.dataset.photo !== photo || !element.querySelector('input[name=face]:checked')) first.checked = true;
+    photo = result.dataset.photo;
   }
   show();
 };
@@ -43,19 +46,19 @@ renew();
 """
 
 
-def draw_reading(
-    picture: Image.Image, faces: Sequence[FaceReading], no_detector: str = "", no_head: str = "", caption: str = ""
+def render_faces(
+    image: Image.Image, faces: Sequence[FaceScores], no_detector: str = "", no_head: str = "", caption: str = ""
 ) -> str:
-    """The picture, a choice of its faces and a panel of bars for each.
+    """The image, a choice of its faces and a panel of bars for each.
 
     Args:
         faces: as the Recogniser gives them; where there is none, that is said instead.
         no_detector, no_head: the Recogniser's sentences about what is missing.
         caption: said before the number of faces.
     """
-    shown = faces[:MOST_FACES]
-    photo, mark = _photo(picture)
-    frame = draw_photo(picture.size, photo, shown, pick=True)
+    shown = faces[:MAX_FACES]
+    photo, mark = _photo(image)
+    frame = render_photo(image.size, photo, shown, pick=True)
     chips = "".join(
         f'<label class="xc-chip" data-face="{i}"><input type="radio" name="face" id="face-{i}" value="{i}"'
         f"{' checked' if i == 0 else ''}><span>{i}</span> {escape(face.label)}</label>"
@@ -63,21 +66,21 @@ def draw_reading(
     )
     panels = "".join(
         f'<div class="xc-panel" data-face="{i}"{"" if i == 0 else " hidden"}>'
-        f"{_headline(face, i, len(faces))}{draw_bars(face.scores, face.clip_scores, ordered=True)}</div>"
+        f"{_headline(face, i, len(faces))}{render_bars(face.scores, face.clip_scores, ordered=True)}</div>"
         for i, face in enumerate(shown)
     )
     chips = f'<fieldset class="xc-chips"><legend class="xc-unseen">Faces</legend>{chips}</fieldset>' if shown else ""
     whole = bool(shown) and shown[0].box is None
     notes = [note for note in (no_detector if whole else "", no_head if shown else "") if note]
     return (
-        f'<section class="xc-reading" data-photo="{mark}" aria-label="Reading">{frame}'
+        f'<section class="xc-result" data-photo="{mark}" aria-label="Result">{frame}'
         f'<p class="xc-caption" role="status">{escape(f"{caption} {_counted(faces)}".strip())}</p>{chips}{panels}'
         + "".join(f'<p class="xc-note">{escape(note)}</p>' for note in notes)
         + "</section>"
     )
 
 
-def draw_photo(size: tuple[int, int], photo: str, faces: Sequence[FaceReading], pick: bool = False) -> str:
+def render_photo(size: tuple[int, int], photo: str, faces: Sequence[FaceScores], pick: bool = False) -> str:
     """A data URL in a frame of fixed height, each box as an outline with its number; with ``pick`` a click chooses the face."""
     width, height = size
     boxes = ""
@@ -91,14 +94,14 @@ def draw_photo(size: tuple[int, int], photo: str, faces: Sequence[FaceReading], 
         tag, target = ("label", f' for="face-{i}"') if pick else ("div", "")
         boxes += f'<{tag} class="xc-box" data-face="{i}"{target} style="{place}"><span>{i}</span></{tag}>'
     number = sum(face.box is not None for face in faces)
-    alt = f"The picture, with {number} face{'s' * (number != 1)} outlined" if number else "The picture"
+    alt = f"The image, with {number} face{'s' * (number != 1)} outlined" if number else "The image"
     return (
         f'<div class="xc-frame"><div class="xc-photo" style="--ratio:{width / height:.4f}">'
         f'<img src="{photo}" alt="{alt}">{boxes}</div></div>'
     )
 
 
-def draw_bars(scores: dict[str, float], clip_scores: dict[str, float] | None, ordered: bool) -> str:
+def render_bars(scores: dict[str, float], clip_scores: dict[str, float] | None, ordered: bool) -> str:
     """A row for each label: its probability with the head and, where there is one, without. ``ordered``: most probable first."""
     labels = sorted(scores, key=scores.get, reverse=True) if ordered else list(scores)
     best = max(scores, key=scores.get)
@@ -116,19 +119,19 @@ def draw_bars(scores: dict[str, float], clip_scores: dict[str, float] | None, or
     return f'<table class="xc-bars"><thead><tr><th scope="col">Label</th>{titles}</tr></thead><tbody>{rows}</tbody></table>'
 
 
-def empty(message: str) -> str:
+def placeholder(message: str) -> str:
     """A frame of the same height with a sentence in it."""
-    return f'<section class="xc-reading"><div class="xc-frame xc-empty"><p>{escape(message)}</p></div></section>'
+    return f'<section class="xc-result"><div class="xc-frame xc-empty"><p>{escape(message)}</p></div></section>'
 
 
-def data_url(picture: Image.Image, widest: int = _WIDEST) -> str:
-    """The picture as a JPEG inside a URL, scaled down to ``widest`` pixels."""
-    return _photo(picture, widest)[0]
+def data_url(image: Image.Image, max_side: int = _MAX_SIDE) -> str:
+    """The image as a JPEG inside a URL, scaled down to ``max_side`` pixels."""
+    return _photo(image, max_side)[0]
 
 
-def _photo(picture: Image.Image, widest: int = _WIDEST) -> tuple[str, str]:
-    small = picture.copy()
-    small.thumbnail((widest, widest), reducing_gap=2.0)
+def _photo(image: Image.Image, max_side: int = _MAX_SIDE) -> tuple[str, str]:
+    small = image.copy()
+    small.thumbnail((max_side, max_side), reducing_gap=2.0)
     file = io.BytesIO()
     small.save(file, "JPEG", quality=_QUALITY)
     content = file.getvalue()
@@ -139,17 +142,17 @@ def _bar(kind: str, score: float) -> str:
     return f'<td><div class="xc-bar {kind}"><i style="width:{score:.2%}"></i></div><b>{100 * score:.1f} %</b></td>'
 
 
-def _headline(face: FaceReading, number: int, count: int) -> str:
-    who = f"Face {number}" if count > 1 else "The face" if face.box else "The picture"
+def _headline(face: FaceScores, number: int, count: int) -> str:
+    who = f"Face {number}" if count > 1 else "The face" if face.box else "The image"
     return f'<h2 class="xc-headline">{who}: apparent expression <em>{escape(face.label)}</em></h2>'
 
 
-def _counted(faces: Sequence[FaceReading]) -> str:
+def _counted(faces: Sequence[FaceScores]) -> str:
     if not faces:
         return "No face was found, so nothing was compared."
     if faces[0].box is None:
         return "Read as one face."
     if len(faces) == 1:
         return "One face found."
-    hidden = f"; the {MOST_FACES} largest are shown" if len(faces) > MOST_FACES else ""
-    return f"{len(faces)} faces found{hidden}. Choose one, here or in the picture."
+    hidden = f"; the {MAX_FACES} largest are shown" if len(faces) > MAX_FACES else ""
+    return f"{len(faces)} faces found{hidden}. Choose one, here or in the image."
