@@ -15,8 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from modeling_expclip import LABEL_SETS, FacialExpressionPipeline
-from modeling_expclip.checkpoint.load import load_checkpoint
+from modeling_expclip import LABEL_SETS, FacialExpressionPipeline, load_checkpoint
 from modeling_expclip.cli.main import _parser, main
 from modeling_expclip.media.sources import find_sources
 from tests.conftest import picture
