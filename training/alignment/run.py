@@ -37,7 +37,7 @@ from ..embeddings.pairs import load_pairs
 from ..evaluation.zero_shot import load_zero_shot
 from ..models.clip import FrozenClip
 from ..models.sources import origin_of
-from ..recipe import Recipe, TrainingRecipe
+from ..recipe import Recipe, TrainingRecipe, renamed
 from ..support.plots import training_curve
 from ..support.processes import local_device, rank, world_size
 from ..teachers.registry import load_teacher
@@ -65,8 +65,8 @@ def train_from_cache(
                 f"{cache} was made with {recipe.clip.model} at {pairs.origin['clip']}, what is here now is {here}; a head fits only the "
                 "CLIP it was trained on: embed again, or pin clip.revision"
             )
-        centre = mean_of(pairs.teacher) if recipe.training.centre else None
-        train(recipe, pairs, pairs.teacher.shape[1], centre, pairs.origin, output, evaluate, classes)
+        mean = mean_of(pairs.teacher) if recipe.training.center_teacher else None
+        train(recipe, pairs, pairs.teacher.shape[1], mean, pairs.origin, output, evaluate, classes)
 
 
 def mean_of(vectors: torch.Tensor) -> torch.Tensor:
@@ -81,9 +81,9 @@ def train_from_images(
     recipe: Recipe, sources: Sequence[str], output: Path, evaluate: Mapping[str, str], classes: Sequence[str]
 ) -> None:
     """The paper's way, for checking: CLIP and teacher see every face again in every epoch. Same losses, same head, far slower."""
-    if recipe.training.centre:
+    if recipe.training.center_teacher:
         raise ValueError(
-            "training.centre needs the mean over all faces; train from an embedding cache, or override it with false"
+            "training.center_teacher needs the mean over all faces; train from an embedding cache, or override it with false"
         )
     with only_run(output, rank()):
         pairs = ImageDataset(recipe, sources)
@@ -129,7 +129,7 @@ def train(
     recipe: Recipe,
     pairs: Dataset,
     alignment_dim: int,
-    centre: torch.Tensor | None,
+    teacher_mean: torch.Tensor | None,
     origin: dict[str, str],
     output: Path,
     evaluate: Mapping[str, str],
@@ -145,9 +145,9 @@ def train(
     clip = FrozenClip(dataclasses.replace(recipe.clip, dtype="float32"))  # its weights go into the checkpoint
     settings = recipe.training
     set_seed(settings.seed)
-    weight = initial_head(settings.start, alignment_dim, clip.model.config.projection_dim)
+    weight = initial_head(settings.head_init, alignment_dim, clip.model.config.projection_dim)
     scale = clip.model.logit_scale.exp().item() if settings.logit_scale is None else settings.logit_scale
-    model = AlignmentModel(weight, scale, centre, settings.keep)
+    model = AlignmentModel(weight, scale, teacher_mean, settings.wise_ft_alpha)
     sets = {name: load_zero_shot(source, clip, classes, recipe.faces) for name, source in evaluate.items()}
     arguments = training_arguments(settings, len(pairs), output, bool(sets))
     if rank() == 0:
@@ -201,14 +201,14 @@ class LogLastStep(TrainerCallback):
         return control
 
 
-def initial_head(start: str, alignment_dim: int, projection_dim: int) -> torch.Tensor:
+def initial_head(head_init: str, alignment_dim: int, projection_dim: int) -> torch.Tensor:
     """W (alignment_dim, projection_dim) to start from: ``random`` as the paper's, or ``clip``, whose columns are orthonormal, so
     that all cosines are CLIP's own."""
-    if start == "random":
+    if head_init == "random":
         return (torch.rand(alignment_dim, projection_dim) * 2 - 1) * projection_dim**-0.5
     if alignment_dim < projection_dim:
         raise ValueError(
-            f"training.start: clip needs teacher vectors at least as wide as CLIP's ({projection_dim}), got {alignment_dim}"
+            f"training.head_init: clip needs teacher vectors at least as wide as CLIP's ({projection_dim}), got {alignment_dim}"
         )
     return torch.linalg.qr(torch.randn(alignment_dim, projection_dim)).Q.contiguous()
 
@@ -233,15 +233,15 @@ def training_arguments(settings: TrainingRecipe, faces: int, output: Path, evalu
         raise ValueError(f"training.batch_size {batch} cannot be shared out evenly to {world} processes")
     if batch // world * world < 2:
         raise ValueError(f"{faces} faces are too few for {world} processes; training compares faces with each other")
-    steps = settings.steps or -1
-    if settings.steps and settings.epochs:
-        steps = min(settings.steps, settings.epochs * (faces // (batch // world * world)))
+    steps = settings.max_steps or -1
+    if settings.max_steps and settings.epochs:
+        steps = min(settings.max_steps, settings.epochs * (faces // (batch // world * world)))
     arguments = TrainingArguments(
         output_dir=str(output),
         per_device_train_batch_size=batch // world,
         num_train_epochs=settings.epochs or 1,
         max_steps=steps,
-        lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
+        lr_scheduler_type=settings.lr_scheduler_type,
         learning_rate=settings.learning_rate,
         warmup_steps=settings.warmup_steps,
         max_grad_norm=0,  # the paper does not clip
@@ -342,8 +342,13 @@ def _check_run(output: Path, begun: dict[str, Any]) -> None:
 
 def _begun(known: Path) -> Any:
     try:
-        return yaml.safe_load(known.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:
+        begun = yaml.safe_load(known.read_text(encoding="utf-8"))
+        training = begun["recipe"]["training"]  # which version 0.1 may have written
+        for old, (new, value) in renamed(training).items():
+            del training[old]
+            training[new] = value
+        return begun
+    except (yaml.YAMLError, ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{known} is damaged ({' '.join(str(error).split())}); choose another --output-dir") from error
 
 

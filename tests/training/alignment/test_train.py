@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from safetensors.torch import load_file
 from transformers import AutoModel
 
@@ -18,13 +19,13 @@ from modeling_expclip.checkpoint.folder import load_checkpoint
 from modeling_expclip.checkpoint.golden import verify
 from tests.conftest import write_clip
 from tests.training.conftest import call, kill_ten_times, run, write_faces
-from training import metrics
 from training.alignment.closed_form import ridge_head
 from training.alignment.loss import AlignmentModel
 from training.alignment.run import initial_head, train_from_cache, train_from_images
 from training.data.faces import image_bytes, load_faces, read_image
 from training.embeddings.fill import embed
 from training.embeddings.pairs import load_pairs
+from training.evaluation import metrics
 from training.evaluation.zero_shot import load_zero_shot, war_uar
 from training.models.clip import FrozenClip
 from training.recipe import load_recipe
@@ -69,7 +70,14 @@ def test_the_loss_is_clips_between_head_and_teacher():
 def test_training_is_plain_sgd_on_that_loss(tmp_path, recipe, cached):
     """With all faces in each batch their order does not matter, so a loop by hand must give the same head."""
     _, cache = cached()
-    settings = {"steps": 5, "batch_size": 50, "optimizer": "sgd", "learning_rate": 0.5, "weight_decay": 1e-4, "seed": 3}
+    settings = {
+        "max_steps": 5,
+        "batch_size": 50,
+        "optimizer": "sgd",
+        "learning_rate": 0.5,
+        "weight_decay": 1e-4,
+        "seed": 3,
+    }
     wanted = load_recipe(recipe(training=settings))
     train_from_cache(wanted, cache, tmp_path / "run", {}, CLASSES)
 
@@ -167,7 +175,7 @@ def _train(recipe_file: Path, cache: Path, output: Path) -> None:
 
 def test_killed_at_ten_random_moments_it_ends_in_the_same_head(tmp_path, recipe, cached):
     _, cache = cached(200)
-    settings = recipe(training={"steps": 300, "log_steps": 10, "save_steps": 10})
+    settings = recipe(training={"max_steps": 300, "log_steps": 10, "save_steps": 10})
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     kill_ten_times(_train, settings, cache, killed, fresh=lambda: (settings, cache, undisturbed))
     torch.testing.assert_close(head(killed), head(undisturbed), atol=0, rtol=0)
@@ -197,7 +205,9 @@ def test_a_checkpoint_that_was_being_saved_is_passed_over(tmp_path, recipe, cach
 def test_killed_between_checkpoints_and_the_end(tmp_path, recipe, cached, moment, monkeypatch):
     """Steps end within an epoch and between two evaluations, where the Trainer alone would take one step more and log others."""
     data, cache = cached(70)
-    wanted = load_recipe(recipe(training={"steps": 22, "schedule": "constant", "evaluate_steps": 3, "save_steps": 5}))
+    wanted = load_recipe(
+        recipe(training={"max_steps": 22, "lr_scheduler_type": "constant", "evaluate_steps": 3, "save_steps": 5})
+    )
     output = tmp_path / "run"
     train_from_cache(wanted, cache, output, {"small": str(data)}, CLASSES)
     expected, rows = head(output), log(output)
@@ -237,7 +247,7 @@ def test_a_mistake_does_not_block_the_folder(tmp_path, recipe, cached):
 @pytest.mark.parametrize(("steps", "epochs", "expected"), [(20, 2, 6), (4, 2, 4), (None, 2, 6)])
 def test_steps_and_epochs_end_a_run_whichever_comes_first(tmp_path, recipe, cached, steps, epochs, expected):
     _, cache = cached(50)  # three batches of 16
-    wanted = load_recipe(recipe(training={"steps": steps, "epochs": epochs}))
+    wanted = load_recipe(recipe(training={"max_steps": steps, "epochs": epochs}))
     train_from_cache(wanted, cache, tmp_path / "run", {}, CLASSES)
     assert log(tmp_path / "run")[-1]["step"] == str(expected)
     assert f"for {expected} steps" in (tmp_path / "run" / "README.md").read_text()
@@ -245,7 +255,7 @@ def test_steps_and_epochs_end_a_run_whichever_comes_first(tmp_path, recipe, cach
 
 def test_a_run_shorter_than_its_logging_is_logged(tmp_path, recipe, cached):
     _, cache = cached()
-    train_from_cache(load_recipe(recipe(training={"steps": 3})), cache, tmp_path / "run", {}, CLASSES)
+    train_from_cache(load_recipe(recipe(training={"max_steps": 3})), cache, tmp_path / "run", {}, CLASSES)
     assert [row["step"] for row in log(tmp_path / "run")] == ["3"] and log(tmp_path / "run")[0]["loss"]
 
 
@@ -270,6 +280,28 @@ def test_a_finished_run_is_left_alone_and_another_recipe_refused(tmp_path, recip
     (tmp_path / "thesis" / "chapter.tex").touch()
     with pytest.raises(FileExistsError, match="not empty"):
         train_from_cache(wanted, cache, tmp_path / "thesis", {}, CLASSES)
+
+
+def test_a_run_of_version_0_1_is_recognised_by_its_old_words(tmp_path, recipe, cached, capsys):
+    _, cache = cached()
+    settings = {
+        "head_init": "clip",
+        "wise_ft_alpha": 0.6,
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": 2,
+    }
+    wanted, output = load_recipe(recipe(training=settings)), tmp_path / "run"
+    train_from_cache(wanted, cache, output, {}, CLASSES)
+    begun = yaml.safe_load((output / "recipe.yaml").read_text())
+    training = begun["recipe"]["training"]
+    for name in ("head_init", "wise_ft_alpha", "center_teacher", "max_steps", "lr_scheduler_type"):
+        del training[name]
+    training |= {"start": "clip", "keep": 0.4, "centre": False, "steps": 20, "schedule": "constant"}
+    (output / "recipe.yaml").write_text(yaml.safe_dump(begun))
+    train_from_cache(wanted, cache, output, {}, CLASSES)
+    assert "is finished" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"recipe.training.wise_ft_alpha 0.6, now 1.0"):
+        train_from_cache(load_recipe(recipe(training=settings | {"wise_ft_alpha": 1.0})), cache, output, {}, CLASSES)
 
 
 def test_a_cache_for_another_recipe_is_refused(tmp_path, recipe, cached):
@@ -316,7 +348,7 @@ def test_a_common_part_of_the_teachers_vectors_does_not_matter_once_centred(tmp_
     pq.write_table(shifted, tmp_path / "shifted.parquet")
     heads = {}
     for centre in (True, False):
-        wanted = load_recipe(recipe(training={"centre": centre}))
+        wanted = load_recipe(recipe(training={"center_teacher": centre}))
         for name in ("faces", "shifted"):
             cache, output = tmp_path / f"{name}-cache", tmp_path / f"{name}-{centre}"
             embed(wanted, [str(tmp_path / f"{name}.parquet")], cache, 16)
@@ -359,16 +391,16 @@ def test_evaluation_along_training_agrees_with_the_pipeline(tmp_path, recipe, ca
 
 def test_a_share_of_the_starting_head_is_kept(tmp_path, recipe, cached):
     data, cache = cached()
-    settings = {"start": "clip", "seed": 4}
-    for keep in (0.0, 0.25):
-        wanted = load_recipe(recipe(training={**settings, "keep": keep}))
-        train_from_cache(wanted, cache, tmp_path / str(keep), {"small": str(data)}, CLASSES)
+    settings = {"head_init": "clip", "seed": 4}
+    for alpha in (1.0, 0.75):
+        wanted = load_recipe(recipe(training={**settings, "wise_ft_alpha": alpha}))
+        train_from_cache(wanted, cache, tmp_path / str(alpha), {"small": str(data)}, CLASSES)
     torch.manual_seed(4)
     start = initial_head("clip", 30, 24)
-    torch.testing.assert_close(head(tmp_path / "0.25"), 0.25 * start + 0.75 * head(tmp_path / "0.0"), atol=1e-6, rtol=0)
-    first, last = log(tmp_path / "0.25")[0], log(tmp_path / "0.25")[-1]
-    assert first["eval_small_mean_uar"] == log(tmp_path / "0.0")[0]["eval_small_mean_uar"]
-    scored = load_zero_shot(str(data), FrozenClip(wanted.clip), CLASSES, wanted.faces).score(head(tmp_path / "0.25"))
+    torch.testing.assert_close(head(tmp_path / "0.75"), 0.25 * start + 0.75 * head(tmp_path / "1.0"), atol=1e-6, rtol=0)
+    first, last = log(tmp_path / "0.75")[0], log(tmp_path / "0.75")[-1]
+    assert first["eval_small_mean_uar"] == log(tmp_path / "1.0")[0]["eval_small_mean_uar"]
+    scored = load_zero_shot(str(data), FrozenClip(wanted.clip), CLASSES, wanted.faces).score(head(tmp_path / "0.75"))
     assert float(last["eval_small_mean_uar"]) == pytest.approx(scored["mean_uar"])
 
 
@@ -399,7 +431,7 @@ def test_the_three_commands_of_the_readme_on_unlabelled_images(tmp_path, monkeyp
     mini = Path(__file__).parents[3] / "training" / "recipes" / "mini.yaml"
     assert call("embed", mini, "--data", folder, "--output", tmp_path / "cache", monkeypatch=monkeypatch) == 0
     arguments = (mini, "--embeddings", tmp_path / "cache", "--output-dir", tmp_path / "run")
-    assert call("train", *arguments, "--override", "training.steps=20", monkeypatch=monkeypatch) == 0
+    assert call("train", *arguments, "--override", "training.max_steps=20", monkeypatch=monkeypatch) == 0
     model, _ = load_checkpoint(tmp_path / "run")
     towers, _ = load_checkpoint(MINI)
     torch.testing.assert_close(model.visual_projection.weight, towers.visual_projection.weight, atol=0, rtol=0)
