@@ -1,4 +1,4 @@
-"""Exp-CLIP, Hugging Face-native: zero-shot recognition of apparent facial expressions.
+"""Exp-CLIP, Hugging Face-native: zero-shot facial expression recognition, of apparent expressions, with any text labels.
 
 Names are imported when they are first used, so that ``expclip --help`` does not wait for torch.
 """
@@ -6,8 +6,11 @@ Names are imported when they are first used, so that ``expclip --help`` does not
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 from typing import Any
+
+import wrapt
 
 from .prompts import LABEL_SETS, PROMPT_SETS
 
@@ -18,6 +21,14 @@ _HOMES = {
     "ExpCLIPModel": ".modeling_expclip",
     "ExpCLIPProcessor": ".processing_expclip",
     "FacialExpressionPipeline": ".pipeline_expclip",
+    "FaceAnalyzer": ".media.analyzer",
+    "FaceDetector": ".media.detectors",
+    "convert": ".checkpoint.convert",
+    "convert_released": ".checkpoint.convert",
+    "export": ".exporters.export",
+    "load_checkpoint": ".checkpoint.load",
+    "merge": ".checkpoint.merge",
+    "verify": ".checkpoint.verify",
 }
 
 __all__ = ["LABEL_SETS", "MINI", "PROMPT_SETS", *_HOMES]
@@ -25,5 +36,24 @@ __all__ = ["LABEL_SETS", "MINI", "PROMPT_SETS", *_HOMES]
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
+        _register()
         return getattr(importlib.import_module(_HOMES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _register() -> None:
+    """Makes our classes known to transformers' Auto classes and `pipeline`: their modules do so when they are imported."""
+    importlib.import_module(".modeling_expclip", __name__)
+
+
+@wrapt.when_imported("transformers.pipelines")
+def _register_with(_: Any) -> None:
+    """So that ``import modeling_expclip`` is enough for ``pipeline("facial-expression-recognition", model=MINI)``."""
+    if (
+        f"{__name__}.pipeline_expclip" not in sys.modules
+    ):  # else it is being imported, and imports transformers' pipelines
+        _register()

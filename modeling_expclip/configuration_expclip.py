@@ -20,6 +20,16 @@ CUSTOM_PIPELINES = {
     }
 }
 
+_INSTALLED = __name__ == "modeling_expclip.configuration_expclip"  # and not a checkpoint's copy
+
+
+class _CustomPipelines(dict):
+    """Where the library is installed and its classes are registered, `pipeline` must take its registered pipeline too, and not the one in
+    the checkpoint, which would be a mixture of both, and refused without trust_remote_code. Reading the name of the task stays possible."""
+
+    def __contains__(self, task: object) -> bool:
+        return not _INSTALLED and super().__contains__(task)
+
 
 @strict
 class ExpCLIPConfig(CLIPConfig):
@@ -52,12 +62,12 @@ class ExpCLIPConfig(CLIPConfig):
         if not isinstance(self.alignment_dim, int) or self.alignment_dim < 1:
             raise ValueError(f"alignment_dim must be at least 1, got {self.alignment_dim!r}")
         self.auto_map = dict(AUTO_MAP)
-        self.custom_pipelines = {task: dict(entry) for task, entry in CUSTOM_PIPELINES.items()}
+        self.custom_pipelines = _CustomPipelines({task: dict(entry) for task, entry in CUSTOM_PIPELINES.items()})
 
 
 ExpCLIPConfig.register_for_auto_class()
 
 # Once a name of the installed library was used, the Auto classes find it without trust_remote_code. A checkpoint's copy of this file does not
 # register itself: it would then answer for every other checkpoint as well.
-if __name__ == "modeling_expclip.configuration_expclip":
+if _INSTALLED:
     AutoConfig.register("expclip", ExpCLIPConfig)

@@ -15,18 +15,14 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import can_return_tuple
 
-# The config names the pipeline, so its file has to travel wherever the model is saved; and transformers 5.6 copies only the
-# files that the model's file names itself, so what the pipeline needs is named here too.
-from .backends import load_image_tower  # noqa: F401
 from .configuration_expclip import ExpCLIPConfig
-from .faces import FaceDetector  # noqa: F401
-from .pipeline_expclip import FacialExpressionPipeline  # noqa: F401
-from .processing_expclip import open_image  # noqa: F401
-from .prompts import build_prompts  # noqa: F401
-from .stream import embed_stream  # noqa: F401
-from .timeline import timeline  # noqa: F401
-from .tracking import FaceTracker  # noqa: F401
-from .video import is_video  # noqa: F401
+from .pipeline_expclip import FacialExpressionPipeline
+from .processing_expclip import ExpCLIPProcessor
+from .prompts import build_prompts
+
+# All of these travel with a saved model, for its config names the pipeline, which needs the others: transformers 5.6 copies the
+# files that the model's own file names, and no others.
+__all__ = ["ExpCLIPConfig", "ExpCLIPModel", "ExpCLIPProcessor", "FacialExpressionPipeline", "build_prompts"]
 
 if Version(transformers_version) < Version("5.6"):
     # There CLIPModel.forward bypasses get_*_features: the head would be left out without a word.

@@ -1,4 +1,4 @@
-"""FacialExpressionPipeline: pictures, photos or video and labels in, a probability for each label and face out.
+"""FacialExpressionPipeline: face crops and labels in, a probability for each label out.
 
 Prompts are encoded once for a set of labels and kept as class prototypes; each face then costs one pass of the image tower
 and a small matrix product. Travels inside every checkpoint.
@@ -7,8 +7,7 @@ and a small matrix product. Travels inside every checkpoint.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -18,47 +17,31 @@ from torch.utils.data import Dataset
 from transformers import AutoModel, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
-# Not all are used here: transformers 5.6 copies only the files that a pipeline's file names itself, and they need the others.
-from .backends import exported_backend, load_image_tower
-from .configuration_expclip import ExpCLIPConfig  # noqa: F401
-from .faces import FaceDetector
-from .processing_expclip import check_sides, open_image, pil_twin
-from .prompts import build_prompts, check_labels, check_prompts
-from .prompts import label_set as labels_of
-from .stream import Embedded, embed_stream
-from .timeline import FPS, timeline
-from .tracking import FaceTracker  # noqa: F401
-from .video import is_video
+from .processing_expclip import check_sides, open_image, to_pil_processor
+from .prompts import DEFAULT_PROMPTS, build_prompts, check_labels, check_prompts, choose_labels
 
 _TEXT_BATCH = 128
 _KEPT_PROTOTYPES = 64
 _CROPS_BATCH = 64
 _IMAGE_SIDE = ("vision_model", "visual_projection")
 _COLUMNS = 1021
-_DEFAULT_LABELS = labels_of("rafdb")
-_DEFAULT_PROMPTS = "ensemble10"
+_DEFAULT_LABELS = choose_labels()
 
 
 class FacialExpressionPipeline(Pipeline):
     """
-    Zero-shot recognition of apparent facial expressions with any CLIP, best with [`ExpCLIPModel`].
+    Zero-shot facial expression recognition: scores face crops against any labels, with any CLIP, best with [`ExpCLIPModel`].
 
     ```python
     >>> from transformers import pipeline
-    >>> recognise = pipeline(model=DIR, trust_remote_code=True)
-    >>> recognise("face.jpg")                                              # the seven basic expressions
-    >>> recognise(["a.jpg", "b.jpg"], candidate_labels=["bored", "excited"], batch_size=2)
-    >>> recognise("face.jpg", label_set="mafw", prompts="photo")
-    >>> recognise("face.jpg", prompts=["a {} person", "someone who looks {adjective}"])
-    >>> recognise("group.jpg", faces=True)                                 # finds the faces first
-    >>> recognise("film.mp4", faces=True, fps=4)                           # who looks how, and when
+    >>> recognize = pipeline(model=DIR, trust_remote_code=True)
+    >>> recognize("face.jpg")                                              # the seven basic expressions
+    >>> recognize(["a.jpg", "b.jpg"], candidate_labels=["bored", "excited"], batch_size=2)
+    >>> recognize("face.jpg", label_set="mafw", prompts="photo", top_k=3)
+    >>> recognize("face.jpg", hypothesis_template="a {} person")
     ```
 
-    Args, beside those of [`Pipeline`]:
-        backend: what runs the image tower of a checkpoint written by ``expclip export``: ``openvino`` or ``onnx``. Default: the one
-            it was exported for; ``torch`` for every other checkpoint.
-        precision: ``bf16`` runs torch's image tower under autocast; it needs hardware with bfloat16.
-        compile: passes torch's image tower through ``torch.compile``.
+    Photos with several people and videos are read by ``modeling_expclip.FaceAnalyzer``, which finds the faces first.
     """
 
     _load_processor = False
@@ -66,168 +49,115 @@ class FacialExpressionPipeline(Pipeline):
     _load_feature_extractor = False
     _load_tokenizer = True
 
-    def __init__(
-        self, *args, backend: str | None = None, precision: str = "fp32", compile: bool = False, **kwargs
-    ) -> None:
+    def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.image_processor: Any = pil_twin(self.image_processor)
+        self.image_processor: Any = to_pil_processor(self.image_processor)
         self._prototypes: dict[tuple, torch.Tensor] = {}
         self._prototypes_of: bytes | None = None  # the digest of the weights that made them
-        self._detector: FaceDetector | None = None
-        source = self.model.name_or_path
-        self.backend = backend or (exported_backend(source) if source else None) or "torch"
-        if precision not in ("fp32", "bf16"):
-            raise ValueError(f"precision must be 'fp32' or 'bf16', got {precision!r}")
-        if self.backend == "torch":
-            self._tower = self._torch_tower(precision == "bf16", compile)
-        elif precision != "fp32" or compile:
-            raise ValueError(f"precision and compile are torch's; {source} runs as it was exported for {self.backend}")
-        else:
-            self._tower = load_image_tower(source, self.backend)
 
-    def _torch_tower(self, half: bool, compiled: bool) -> Callable[[torch.Tensor], torch.Tensor]:
-        kind = self.device.type
-        if half and kind == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            raise ValueError(
-                "this CPU has no bfloat16 instructions: precision 'bf16' would be slower than 'fp32' on it"
-            )
-
-        def tower(pixel_values: torch.Tensor) -> torch.Tensor:
-            with torch.autocast(kind, torch.bfloat16, enabled=half):
-                return self.model.get_image_features(pixel_values=pixel_values).pooler_output
-
-        return torch.compile(tower, dynamic=True) if compiled else tower
-
-    def __call__(
-        self,
-        images: Any,
-        candidate_labels: Sequence[str] | None = None,
-        label_set: str | None = None,
-        prompts: str | Sequence[str] | None = None,
-        faces: bool | FaceDetector = False,
-        **kwargs: Any,
-    ) -> Any:
+    def __call__(self, images: Any, candidate_labels: Sequence[str] | None = None, **kwargs: Any) -> Any:
         """
         Args:
-            images: a path, URL or PIL image, or a list, dataset (of such items, not of rows: ``dataset["image"]``) or generator of them; or
-                the path of one video. Without ``faces`` each image is taken for a face crop.
+            images: a face crop: a path, URL, PIL image, array (height, width, 3) uint8 of RGB, or a row of `datasets` with a column
+                ``image``; or a list, dataset or generator of them.
             candidate_labels: own labels; they reach the text tower as typed.
             label_set: or the classes of one of the paper's benchmarks (``LABEL_SETS``). Default: the seven basic
                 expressions (``rafdb``).
             prompts: a prompt set's name (``PROMPT_SETS``) or own templates. Default: ``ensemble10``.
-            faces: False takes each picture for one face. True finds the faces in it first; a [`FaceDetector`] does so in its way.
-            batch_size: faces a forward pass. Default: 64 for a list or dataset of face crops, for small batches are slow where other work
-                keeps some of the processor's cores busy; 1 for a generator of them, whose answers then come as its images do; 16 for photos
-                and videos.
-            margin, align, workers: with ``faces``, see ``embed_stream``.
-            fps, window, clip: of a video, see ``timeline``.
+            hypothesis_template: or one template, as in the stock zero-shot pipelines.
+            top_k: the number of labels returned. Default: all.
+            timeout: seconds, for images given by URL.
+            batch_size: images a forward pass. Default: 64 for a list or dataset, for small batches are slow where other work keeps
+                some of the processor's cores busy; 1 for a generator, whose answers then come as its images do.
 
         Returns:
-            for each image a list of ``{"label", "score"}``, most probable first. Scores sum to one: the softmax of the
-            logits, averaged over a label's prompts as in the paper. With ``faces``, for each photo a list of ``{"box", "detection_score",
-            "label", "scores"}``, the largest face first, empty where there is none; boxes (x0, y0, x1, y1) are in pixels of the upright photo.
-            For a video a list of ``{"time", "face", "box", "detection_score", "label", "scores"}``.
+            for one image a list of ``{"label", "score"}``, most probable first; for a list of images a list of such lists, for a
+            dataset or generator an iterator of them. Scores are the softmax over all labels of the logits, averaged over a label's
+            prompts as in the paper.
 
-        Raises what ``open_image`` raises for a picture that cannot be read, ValueError for a damaged video.
+        Raises ValueError for wrong labels, prompts or kinds of image, OSError for an image that cannot be read.
         """
-        asked = {"candidate_labels": candidate_labels, "label_set": label_set, "prompts": prompts}
-        given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-        if is_video(images):
-            return list(self.timeline(images, faces=faces, **given, **kwargs))
+        if candidate_labels is not None:
+            kwargs["candidate_labels"] = candidate_labels
         several = _several(images)
         if several is None:
-            if not faces:
-                return super().__call__(images, **given, **kwargs)
-            return next(self._photos([images], faces, given, kwargs))
-        if faces:
-            answers = self._photos(several, faces, given, kwargs)
-        else:
-            if kwargs.get("batch_size") is None:
-                kwargs["batch_size"] = self._batch_size or (_CROPS_BATCH if isinstance(images, Sized) else 1)
-            stock = isinstance(images, (list, Dataset))  # else transformers would take it for one image
-            answers = super().__call__(images if stock else (image for image in several), **given, **kwargs)
+            return super().__call__(images, **kwargs)
+        if kwargs.get("batch_size") is None:
+            kwargs["batch_size"] = self._batch_size or (_CROPS_BATCH if isinstance(images, Sized) else 1)
+        stock = isinstance(images, (list, Dataset))  # else transformers would take it for one image
+        answers = super().__call__(images if stock else (image for image in several), **kwargs)
         return list(answers) if isinstance(images, (list, tuple)) else answers
 
-    def _photos(self, photos: Iterable[Any], faces: Any, given: dict, kwargs: dict) -> Iterator[list[dict[str, Any]]]:
-        forward = self._forward_params | self._sanitize_parameters(**given)[1]
-        for _, photo in self.embed(((None, photo) for photo in photos), faces, forward, **kwargs):
-            if photo.error is not None:
-                raise photo.error
-            yield [
-                {"box": box, "detection_score": score, "label": max(found, key=found.__getitem__), "scores": found}
-                for (box, score), found in zip(photo.places, photo.scores)
-            ]
-
-    def embed(
+    def _sanitize_parameters(
         self,
-        items: Iterable[tuple[Any, Any]],
-        faces: bool | FaceDetector = False,
-        asked: dict[str, Any] | None = None,
-        **options: Any,
-    ) -> Iterator[tuple[Any, Embedded]]:
-        """``embed_stream`` with this pipeline's model: pairs of a key and a picture in, of the key and its faces' embeddings out,
-        and their scores where ``asked`` holds the ``labels`` and ``prompts`` for ``scores``."""
-        options.setdefault("batch_size", self._batch_size or 16)
-        options.setdefault("device", self.device if self.backend == "torch" else "cpu")
-        score = None if asked is None else partial(self.scores, **asked)
-        return embed_stream(items, self.image_processor, self.tower, self.detector(faces), score, **options)
-
-    def detector(self, faces: bool | FaceDetector) -> FaceDetector | None:
-        """The detector that ``faces`` asks for; the default one is made once."""
-        if not isinstance(faces, bool):
-            return faces
-        if faces and self._detector is None:
-            self._detector = FaceDetector()
-        return self._detector if faces else None
-
-    @torch.inference_mode()
-    def tower(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Pixel values (B, 3, height, width) -> embeddings (B, D), not normalised, by whatever runs the image tower."""
-        return self._tower(pixel_values.to(self.device, self.dtype))
-
-    def scores(
-        self,
-        embeds: torch.Tensor,
-        labels: tuple[str, ...] = _DEFAULT_LABELS,
-        prompts: str | tuple[str, ...] = _DEFAULT_PROMPTS,
-    ) -> list[dict[str, float]]:
-        """Each embedding (B, D) -> the probability of each label."""
-        probabilities = self._logits(embeds, labels, prompts).softmax(-1)
-        return [dict(zip(labels, row)) for row in probabilities.tolist()]
-
-    def timeline(
-        self,
-        video: str | Path,
-        candidate_labels: Sequence[str] | None = None,
-        label_set: str | None = None,
-        prompts: str | Sequence[str] | None = None,
-        faces: bool | FaceDetector = False,
-        fps: float = FPS,
-        window: float | None = None,
-        clip: str | None = None,
-        frames_fps: float | None = None,
-        **options: Any,
-    ) -> Iterator[dict[str, Any]]:
-        """What is seen in a video, as it is seen: ``timeline`` with labels as for ``__call__``."""
-        asked = {"candidate_labels": candidate_labels, "label_set": label_set, "prompts": prompts}
-        given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-        forward = self._forward_params | self._sanitize_parameters(**given)[1]
-        return timeline(self, video, forward, faces, fps, window, clip, frames_fps, **options)
-
-    def _sanitize_parameters(self, candidate_labels=None, label_set=None, prompts=None):
-        names: dict[str, Any] = {}
-        if candidate_labels is not None and label_set is not None:
-            raise ValueError("pass candidate_labels or label_set, not both")
-        if candidate_labels is not None:
-            names["labels"] = tuple(check_labels(candidate_labels))
-        elif label_set is not None:
-            names["labels"] = labels_of(label_set)
-        forward = dict(names)
+        candidate_labels=None,
+        label_set=None,
+        prompts=None,
+        hypothesis_template=None,
+        top_k=None,
+        timeout=None,
+        **others,
+    ):
+        if others:
+            raise TypeError(
+                f"unknown arguments {', '.join(others)}; faces in photos and video, and other runtimes, are those of "
+                "modeling_expclip.FaceAnalyzer (pip install expclip)"
+            )
+        labels: dict[str, Any] = {}
+        if candidate_labels is not None or label_set is not None:
+            labels["labels"] = choose_labels(candidate_labels, label_set)
+        if hypothesis_template is not None:
+            if prompts is not None:
+                raise ValueError("pass prompts or hypothesis_template, not both")
+            prompts = [hypothesis_template]
+        forward = dict(labels)
         if prompts is not None:
             forward["prompts"] = check_prompts(prompts)
-        return {}, forward, names
+        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
+            raise ValueError(f"top_k must be a whole number of at least 1, got {top_k!r}")
+        preprocess = {} if timeout is None else {"timeout": timeout}
+        return preprocess, forward, labels if top_k is None else {**labels, "top_k": top_k}
 
-    def class_prototypes(self, labels: Sequence[str], prompts: str | Sequence[str] = _DEFAULT_PROMPTS) -> torch.Tensor:
+    def preprocess(self, image: Any, timeout: float | None = None) -> dict[str, torch.Tensor]:
+        crop = open_image(image, timeout)
+        check_sides(crop, self.image_processor)
+        return dict(self.image_processor(images=crop, return_tensors="pt").to(self.dtype))
+
+    def _forward(
+        self,
+        model_inputs: dict[str, torch.Tensor],
+        labels: tuple[str, ...] = _DEFAULT_LABELS,
+        prompts: str | tuple[str, ...] = DEFAULT_PROMPTS,
+    ) -> dict[str, torch.Tensor]:
+        embeds = self.model.get_image_features(pixel_values=model_inputs["pixel_values"]).pooler_output  # (B, D)
+        return {"scores": self.probabilities(embeds, self.class_prototypes(labels, prompts))}
+
+    def postprocess(
+        self,
+        model_outputs: dict[str, torch.Tensor],
+        labels: tuple[str, ...] = _DEFAULT_LABELS,
+        top_k: int | None = None,
+    ) -> list[dict[str, Any]]:
+        scores = model_outputs["scores"][0].tolist()
+        ranked = sorted(zip(scores, labels), key=lambda pair: -pair[0])
+        return [{"label": label, "score": score} for score, label in ranked[:top_k]]
+
+    def probabilities(self, embeds: torch.Tensor, prototypes: torch.Tensor) -> torch.Tensor:
+        """Image embeddings (B, D), normalised or not, and class prototypes (labels, D) -> probabilities (B, labels) float32.
+
+        Raises ValueError where the embeddings are not finite.
+        """
+        embeds = torch.nn.functional.normalize(embeds.float(), dim=-1)
+        scale = self.model.logit_scale.detach().exp().float().to(embeds.device)
+        logits = scale * embeds @ prototypes.to(embeds.device).T  # (B, labels)
+        if not logits.isfinite().all():  # their probabilities would be NaN, and the first label the answer
+            raise ValueError(
+                f"{self.model.name_or_path or 'the model'} answers with numbers that are not finite: its weights or its preprocessing "
+                "are damaged; `expclip verify` says more"
+            )
+        return logits.softmax(-1)
+
+    def class_prototypes(self, labels: Sequence[str], prompts: str | Sequence[str] = DEFAULT_PROMPTS) -> torch.Tensor:
         """The prototype of each label, (labels, D) float32: the mean of its prompts' normalised embeddings.
 
         It is not normalised again: a product with it is then the mean of the prompts' logits, which is the paper's ensemble.
@@ -247,7 +177,8 @@ class FacialExpressionPipeline(Pipeline):
         found = self._prototypes.get(key)  # held here, for another thread may clear them
         if found is None:
             if len(self._prototypes) >= _KEPT_PROTOTYPES:
-                del self._prototypes[next(iter(self._prototypes))]
+                for oldest in list(self._prototypes)[:1]:  # a copy, for other threads may change it meanwhile
+                    self._prototypes.pop(oldest, None)
             found = self._prototypes[key] = self._encode_prototypes(labels, prompts)
         return found
 
@@ -263,39 +194,6 @@ class FacialExpressionPipeline(Pipeline):
                 parts.append(self.model.get_text_features(**batch.to(self.device)).pooler_output.float())
             embeds = torch.nn.functional.normalize(torch.cat(parts), dim=-1)  # (labels * prompts, D)
         return embeds.unflatten(0, (len(labels), -1)).mean(1)  # (labels, D)
-
-    def preprocess(self, image: Any) -> dict[str, torch.Tensor]:
-        picture = open_image(image)
-        check_sides(picture, self.image_processor)
-        return dict(self.image_processor(images=picture, return_tensors="pt").to(self.dtype))
-
-    def _forward(
-        self,
-        model_inputs: dict[str, torch.Tensor],
-        labels: tuple[str, ...] = _DEFAULT_LABELS,
-        prompts: str | tuple[str, ...] = _DEFAULT_PROMPTS,
-    ) -> dict[str, torch.Tensor]:
-        return {"logits": self._logits(self.tower(model_inputs["pixel_values"]), labels, prompts)}
-
-    def _logits(self, embeds: torch.Tensor, labels: tuple[str, ...], prompts: str | tuple[str, ...]) -> torch.Tensor:
-        """(B, D) -> (B, labels)"""
-        embeds = torch.nn.functional.normalize(embeds.float(), dim=-1)
-        scale = self.model.logit_scale.detach().exp().float().to(embeds.device)
-        logits = scale * embeds @ self.class_prototypes(labels, prompts).to(embeds.device).T
-        if not logits.isfinite().all():  # their probabilities would be NaN, and the first label the answer
-            raise ValueError(
-                f"{self.model.name_or_path or 'the model'} answers with numbers that are not finite: its weights or its preprocessing "
-                "are damaged; `expclip verify` says more"
-            )
-        return logits
-
-    def postprocess(
-        self, model_outputs: dict[str, torch.Tensor], labels: tuple[str, ...] = _DEFAULT_LABELS
-    ) -> list[dict[str, Any]]:
-        scores = model_outputs["logits"][0].softmax(-1).tolist()
-        return [
-            {"label": label, "score": score} for score, label in sorted(zip(scores, labels), key=lambda pair: -pair[0])
-        ]
 
 
 def _several(images: Any) -> Iterable[Any] | None:

@@ -110,6 +110,9 @@ _EXCEPTIONS: dict[str, dict[int, str]] = {
     "neutral": {7: "a good photo capturing someone's {noun} state."},
 }
 
+DEFAULT_LABEL_SET = "rafdb"
+DEFAULT_PROMPTS = "ensemble10"
+
 _SLOT = re.compile(r"\{([^{}]*)\}")
 _SLOTS = {"", "noun", "adjective"}
 
@@ -119,6 +122,15 @@ def label_set(name: str) -> tuple[str, ...]:
     if name not in LABEL_SETS:
         raise ValueError(f"unknown label set {name!r}; choose one of {', '.join(LABEL_SETS)}")
     return LABEL_SETS[name]
+
+
+def choose_labels(labels: Iterable[str] | None = None, name: str | None = None) -> tuple[str, ...]:
+    """Own labels, or those of the label set called ``name``, or else the seven basic expressions. Raises ValueError where both are given."""
+    if labels is None:
+        return label_set(DEFAULT_LABEL_SET if name is None else name)
+    if name is not None:
+        raise ValueError(f"own labels and the label set {name!r} were given; pass one of them")
+    return tuple(check_labels(labels))
 
 
 def canonical_label(label: str) -> str:
@@ -180,7 +192,7 @@ def check_prompts(prompts: str | Sequence[str]) -> str | tuple[str, ...]:
     return templates
 
 
-def build_prompts(labels: Iterable[str], prompts: str | Sequence[str] = "ensemble10") -> list[list[str]]:
+def build_prompts(labels: Iterable[str], prompts: str | Sequence[str] = DEFAULT_PROMPTS) -> list[list[str]]:
     """The prompts of each label: one list a label, all of the same length.
 
     Args:

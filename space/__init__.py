@@ -1,1 +1,4 @@
-"""The Space: Exp-CLIP in the browser (``python -m space.app``), and ``space.build``, which assembles what is pushed to the Hub."""
+"""The demo: a page in the browser (``python -m space.app``), and what is pushed to the Hub (``space.build``).
+
+In the wheel this package is ``expclip_demo``.
+"""

@@ -23,7 +23,7 @@ def main() -> None:
         from page.start import start
     try:
         start()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         parser.error(str(error))
 
 

@@ -12,14 +12,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import modeling_expclip
 from modeling_expclip.system.files import check_apart
 from modeling_expclip.system.plain_yaml import read_front_matter
 from modeling_expclip.system.terminal import one_line, printable
 
 _SPACE = Path(__file__).parent
-_LIBRARY = _SPACE.parent / "modeling_expclip"
-_STAYS_HERE = {"__init__.py", Path(__file__).name, "__pycache__"}
+_LIBRARY = Path(modeling_expclip.__file__).parent
+# The card first: it says of a build that was stopped that the rest is one's own.
 _CARD = "README.md"
+_PARTS = [_SPACE / name for name in (_CARD, "app.py", "assets", "examples", "page", "requirements.txt")] + [_LIBRARY]
 
 
 def build(output: Path) -> None:
@@ -30,12 +32,9 @@ def build(output: Path) -> None:
     """
     check_apart(output, _SPACE, _LIBRARY)
     place = Path(os.path.realpath(output))
-    # The card first: it says of a build that was stopped that the rest is one's own.
-    parts = sorted([*_SPACE.iterdir(), _LIBRARY], key=lambda path: path.name != _CARD)
-    parts = [part for part in parts if part.name not in _STAYS_HERE and part.name[0] != "."]
-    _check_what_is_there(output, [place / part.name for part in parts])
+    _check_what_is_there(output, [place / part.name for part in _PARTS])
     place.mkdir(parents=True, exist_ok=True)
-    for part in parts:
+    for part in _PARTS:
         target = place / part.name
         if target.is_dir():
             shutil.rmtree(target)

@@ -40,7 +40,7 @@ def wheel(tmp_path_factory) -> Path:
     return built
 
 
-def test_it_holds_the_library_the_mini_and_training_and_nothing_else(wheel):
+def test_it_holds_the_three_packages_and_the_mini_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         sizes = {info.filename: info.file_size for info in archive.infolist()}
     library = {path.relative_to(ROOT).as_posix() for path in (ROOT / "modeling_expclip").rglob("*.py")}
@@ -51,8 +51,12 @@ def test_it_holds_the_library_the_mini_and_training_and_nothing_else(wheel):
     own = [path for path in (ROOT / "training").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     training = {(Path("expclip_training") / path.relative_to(ROOT / "training")).as_posix() for path in own}
     assert {Path(name).suffix for name in training} == {".py", ".yaml", ".csv", ".md", ".safetensors"}
+    own = [path.relative_to(ROOT / "space") for path in (ROOT / "space").rglob("*") if path.is_file()]
+    own = [path for path in own if path.parts[0] != "browser" and path.suffix != ".pyc"]  # that page runs elsewhere
+    demo = {f"expclip_demo/{path.as_posix()}" for path in own} - {"expclip_demo/assets/screenshot.png"}
+    assert sum(sizes[name] for name in demo) < 300_000
     others = {name for name in sizes if ".dist-info/" not in name}
-    assert others == library | {*mini, "modeling_expclip/py.typed"} | training
+    assert others == library | {*mini, "modeling_expclip/py.typed"} | training | demo
 
 
 def test_its_metadata(wheel):
@@ -88,7 +92,7 @@ def elsewhere(wheel, tmp_path_factory):
         assert done.returncode == code, done.stderr[-3000:]
         return done.stdout + done.stderr * (code != 0)
 
-    run.folder, run.packages = folder, packages
+    run.folder, run.packages, run.python, run.environment = folder, packages, python, environment
     return run
 
 
@@ -128,3 +132,25 @@ def test_it_trains_and_evaluates_in_another_environment(elsewhere):
     without = "import sys; sys.modules['datasets'] = None; from modeling_expclip.cli.main import main; sys.exit(main())"
     said = elsewhere("python", "-c", without, "embed", "mini", "--data", "faces", "--output", "other", code=2)
     assert said.endswith("expclip embed: datasets is not installed: pip install 'expclip[training]'\n"), said
+
+
+def test_the_demo_starts_in_another_environment(elsewhere, tmp_path):
+    pytest.importorskip("gradio", reason="needs pip install 'expclip[space]'")
+    from tests.space.conftest import started
+    from tests.space.visitor import Visitor, data_url
+
+    command = [elsewhere.python.with_name("expclip"), "demo", "--host", "127.0.0.1", "--port"]
+    with started(command, elsewhere.folder, tmp_path, elsewhere.environment) as server:
+        kind, [face] = Visitor(server.url).call([{"url": data_url(FACE.read_bytes())}, "furious, joyful", "photo"])
+        assert kind == "complete" and face["label"] == "joyful"
+    assert not list(server.files.rglob("*")), "the server left files of its visitors behind"
+    without = "import sys; sys.modules['gradio'] = None; from modeling_expclip.cli.main import main; sys.exit(main())"
+    said = elsewhere("python", "-c", without, "demo", code=2)
+    assert len(said.splitlines()) == 1 and said.startswith("expclip demo: the demo needs more packages"), said
+    assert said.endswith("pip install 'expclip[space]'\n"), said
+
+
+def test_the_installed_demo_becomes_a_space(elsewhere, tmp_path):
+    assert "wrote" in elsewhere("python", "-m", "expclip_demo.build", "--output", tmp_path / "my-space")
+    assert (tmp_path / "my-space" / "modeling_expclip" / "expclip_mini" / "model.safetensors").is_file()
+    assert "EXPCLIP_MODEL" in elsewhere("python", tmp_path / "my-space" / "app.py", "--help")

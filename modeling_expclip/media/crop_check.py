@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
-from ..faces import FaceDetector, weights_at_hand
-from ..processing_expclip import open_image
+from .detectors import FaceDetector, weights_at_hand
+from .images import open_image
 
 _LOOKED_AT = 8
 _SEVERAL = 3  # of them, or all where there are fewer: no detector finds every face

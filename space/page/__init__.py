@@ -1,1 +1,4 @@
-"""The page's parts. They import each other relatively: here the package is ``space.page``, in a Space's own root ``page``."""
+"""The page's parts. They import each other relatively.
+
+In a clone the package is ``space.page``, installed ``expclip_demo.page``, and in a Space's own root ``page``.
+"""

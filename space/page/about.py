@@ -1,4 +1,4 @@
-"""The about tab: what this is, how it works, where it ends, and what becomes of pictures."""
+"""The about tab: what this is, how it works, its limits, and what becomes of images."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from pathlib import Path
 
 import gradio as gr
 
-from .inputs import KEPT_MINUTES
 from .recognition import Recogniser
+from .uploads import KEPT_MINUTES
 
 _FIGURE = Path(__file__).parents[1] / "assets" / "how-it-works.svg"
 
 _WHAT = """
 ## What it is
 
-Exp-CLIP says how well a face fits words that you choose. It was given no list of expressions to learn: a new word is one more
+Exp-CLIP scores a face against any text labels. It is zero-shot: it learned no list of expressions, and a new label is one more
 sentence to compare with. The method is from *Enhancing Zero-Shot Facial Expression Recognition by LLM Knowledge Transfer*
 (Z. Zhao, Y. Cao, S. Gong, I. Patras, WACV 2025). This page runs **{name}**.{mini}
 
@@ -45,11 +45,11 @@ Research, teaching and trying out words. Do not use it to decide about people, t
 of people at the workplace and in education institutions, except for medical or safety reasons. Other uses of emotion recognition
 can be high-risk under the Act (Annex III), and the people exposed to them must be informed (Article 50(3)).
 
-## What becomes of your pictures
+## What becomes of your images
 
-- Nothing is kept. Uploaded pictures and videos, and the tables made of them, are deleted within {KEPT_MINUTES} minutes, and when the server stops.
+- Nothing is kept. Uploaded images and videos, and the tables made of them, are deleted within {KEPT_MINUTES} minutes, and when the server stops.
 - Camera frames of the live tab are read in memory and never written to disk. What the server remembers of your visit is dropped when you close the page.
-- Pictures, labels and results are not logged, not used for training and not passed on; no analytics.
+- Images, labels and results are not logged, not used for training and not passed on; no analytics.
 
 ## Programs and agents
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from .controls import READING, told
-from .inputs import DEFAULT_PROMPTS, labels_of, picture_of, prompts_of
+from .controls import IMAGE_QUEUE, report_errors
+from .inputs import DEFAULT_PROMPTS, image_of, labels_of, prompts_of
 from .recognition import Recogniser
 
 
@@ -15,22 +15,22 @@ def classify_endpoint(recogniser: Recogniser) -> None:
     """Adds the endpoint to the current ``gr.Blocks``."""
 
     def classify(image: Any, labels: str, prompts: str) -> list[dict[str, Any]]:
-        """Find the faces in a picture and say how well each apparent facial expression fits labels of your own.
+        """Find the faces in an image and score each apparent facial expression against any labels.
 
         It rates what an expression looks like, not what a person feels. Returns a list with one entry for each face, the largest
         first, and an empty list where no face is found: {"box": [x0, y0, x1, y1] in pixels, "label": the most probable label,
-        "scores": {label: probability}}. A server without a face detector reads the whole picture as one face; its box is null.
+        "scores": {label: probability}}. A server without a face detector reads the whole image as one face; its box is null.
 
         Args:
-            image: The picture as a data URL, or uploaded to this server before; other addresses are not fetched. Upright or with its
+            image: The image as a data URL, or uploaded to this server before; other addresses are not fetched. Upright or with its
                 orientation noted; JPEG, PNG, WebP and other common formats.
             labels: At most 100 words or phrases, separated by commas or line breaks. Empty for the seven basic expressions.
             prompts: A prompt set: class_name, expression, photo, ensemble5 or ensemble10. Empty for ensemble10.
         """
-        with told():
-            wanted = recogniser.words(labels_of(labels), prompts_of(prompts))
-            with recogniser.place():
-                faces = recogniser.read(picture_of(image), wanted)
+        with report_errors():
+            wanted = recogniser.prototypes(labels_of(labels), prompts_of(prompts))
+            with recogniser.slot():
+                faces = recogniser.classify(image_of(image), wanted)
         return [
             {"box": list(face.box) if face.box else None, "label": face.label, "scores": face.scores} for face in faces
         ]
@@ -41,4 +41,4 @@ def classify_endpoint(recogniser: Recogniser) -> None:
         labels = gr.Textbox("", label="labels")
         prompts = gr.Textbox(DEFAULT_PROMPTS, label="prompts")
         answer = gr.JSON(label="faces")
-        gr.Button().click(classify, [image, labels, prompts], answer, api_name="classify", **READING)
+        gr.Button().click(classify, [image, labels, prompts], answer, api_name="classify", **IMAGE_QUEUE)

@@ -6,25 +6,25 @@ import gradio as gr
 
 from .about import about_tab
 from .api import classify_endpoint
-from .forgetful import ForgetfulBlocks
-from .inputs import KEPT_SECONDS, SWEPT_SECONDS
+from .ephemeral import EphemeralBlocks
 from .live import LIVE_SECONDS, live_tab
 from .photo import photo_tab
 from .recognition import Recogniser
+from .uploads import KEPT_SECONDS, SWEPT_SECONDS
 from .video import video_tab
 
 _HEADER = """
 <header class="xc-header"><h1>Exp-CLIP</h1>
-<p>How well does a face fit <em>your</em> words? Choose a picture, type any labels, see the bars.</p></header>
+<p>How well does a face fit <em>your</em> words? Choose a photo, type any labels, see the bars.</p></header>
 """
 _FOOTER = """
 <p class="xc-fine xc-footer">Rates apparent expressions, not what a person feels. Not for decisions about people; see About.</p>
 """
 
 
-def build_page(recogniser: Recogniser) -> ForgetfulBlocks:
+def build_page(recogniser: Recogniser) -> EphemeralBlocks:
     """The whole app, ready for ``launch``."""
-    with ForgetfulBlocks(
+    with EphemeralBlocks(
         title="Exp-CLIP: apparent facial expressions in your own words",
         analytics_enabled=False,
         delete_cache=(SWEPT_SECONDS, KEPT_SECONDS),

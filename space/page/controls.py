@@ -1,4 +1,4 @@
-"""What the tabs share: the fields for labels and prompts, and how a visitor is told what was wrong."""
+"""What the tabs share: the fields for labels and prompts, and how errors reach the visitor."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from gradio.events import Dependency
 
 from modeling_expclip import LABEL_SETS, PROMPT_SETS
 
-from .inputs import BASIC_LABELS, DEFAULT_PROMPTS, LONGEST_LABEL, MOST_LABELS, label_set_of
+from .inputs import BASIC_LABELS, DEFAULT_PROMPTS, MAX_LABEL_LENGTH, MAX_LABELS, label_set_of
 
-# One line for all that reads single pictures. More leave it than are read at once (see Recogniser.place), so that those who bring
-# new labels, which are encoded first, do not keep out the others.
-READING = {"concurrency_id": "pictures", "concurrency_limit": 16}
+# One queue for all that reads single images. More leave it than are read at once (see
+# Recogniser.slot), so that those who bring new labels, which are encoded first, do not keep out the others.
+IMAGE_QUEUE = {"concurrency_id": "images", "concurrency_limit": 16}
 
 
 @dataclass(frozen=True)
-class Words:
-    """The fields that say what a face is compared with, and the event of a label set having filled the labels in."""
+class LabelFields:
+    """The fields for labels and prompts; ``filled``: the event after a label set filled the labels in."""
 
     labels: gr.Textbox
     prompts: gr.Dropdown
     filled: Dependency
 
 
-def words(key: str) -> Words:
+def label_fields(key: str) -> LabelFields:
     """Builds the fields. ``key`` begins their elements' ids."""
     labels = gr.Textbox(
         ", ".join(BASIC_LABELS),
@@ -36,7 +36,7 @@ def words(key: str) -> Words:
         lines=2,
         max_lines=8,
         # Long enough for what is refused with an explanation, short enough for a browser
-        max_length=2 * MOST_LABELS * LONGEST_LABEL,
+        max_length=2 * MAX_LABELS * MAX_LABEL_LENGTH,
         elem_id=f"{key}-labels",
     )
     with gr.Row():
@@ -60,11 +60,11 @@ def words(key: str) -> Words:
     # In the browser: the list forgets its choice once the labels are the visitor's own.
     labels.input(None, None, label_set, js="() => null", **hidden)
     filled = label_set.select(lambda name: ", ".join(label_set_of(name)), label_set, labels, **hidden)
-    return Words(labels, prompts, filled)
+    return LabelFields(labels, prompts, filled)
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def report_errors() -> Iterator[None]:
     """A ValueError becomes a message on the page and in the API, without a traceback in the log."""
     try:
         yield

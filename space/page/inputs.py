@@ -1,7 +1,7 @@
-"""What visitors send becomes labels, a prompt set, a picture or a video to read; anything else becomes a ValueError whose message begins
-with the field's name.
+"""What visitors send becomes labels, a prompt set, an image or a video.
 
-Gradio passes on what came as it came. This is the one place where it becomes bytes: a data URL's own, or those of a regular file in this
+Anything else becomes a ValueError whose message begins with the field's name. Gradio passes on what
+came as it came; here alone it becomes bytes: a data URL's own, or those of a regular file in this
 run's upload folder. Nothing else is opened, and no address is fetched.
 """
 
@@ -23,25 +23,22 @@ from urllib.parse import unquote
 from PIL import Image, UnidentifiedImageError
 
 from modeling_expclip import LABEL_SETS, PROMPT_SETS
-from modeling_expclip.processing_expclip import open_image
-from modeling_expclip.video import VideoLimits, open_video
+from modeling_expclip.media.images import open_image
+from modeling_expclip.media.video import VideoLimits, open_video
+
+from .uploads import KEPT_MINUTES
 
 BASIC_LABELS = LABEL_SETS["rafdb"]
 DEFAULT_PROMPTS = "ensemble10"
-MOST_LABELS = 100
-LONGEST_LABEL = 200
-MOST_IMAGE_BYTES = 20 * 2**20
-MOST_DATA_URL = MOST_IMAGE_BYTES * 4 // 3 + 100
-MOST_PIXELS = 25_000_000  # of a picture; the library's own limit is three times that, for people who know their files
-MOST_VIDEO_BYTES = 60 * 2**20
-MOST_VIDEO_SECONDS = 120
+MAX_LABELS = 100
+MAX_LABEL_LENGTH = 200
+MAX_IMAGE_BYTES = 20 * 2**20
+MAX_DATA_URL = MAX_IMAGE_BYTES * 4 // 3 + 100
+MAX_PIXELS = 25_000_000  # of an image; the library's own limit is three times that, for people who know their files
+MAX_VIDEO_BYTES = 60 * 2**20
+MAX_VIDEO_SECONDS = 120
 # Checked while reading, because what a file says of itself may be wrong or missing
-VIDEO_LIMITS = VideoLimits(
-    seconds=MOST_VIDEO_SECONDS, frames=61 * MOST_VIDEO_SECONDS, pixels=9_000_000, work_seconds=120
-)
-KEPT_MINUTES = 10
-SWEPT_SECONDS = 60
-KEPT_SECONDS = 60 * KEPT_MINUTES - SWEPT_SECONDS  # a file may just have missed a sweep
+VIDEO_LIMITS = VideoLimits(seconds=MAX_VIDEO_SECONDS, frames=61 * MAX_VIDEO_SECONDS, pixels=9_000_000, work_seconds=120)
 _SERVED = "/gradio_api/file="  # what an upload is called by agents, behind this server's address
 
 
@@ -55,13 +52,13 @@ def labels_of(typed: Any) -> tuple[str, ...]:
     except UnicodeEncodeError as error:
         raise ValueError("labels: the text holds characters that are not valid Unicode") from error
     labels = tuple(label for part in re.split(r"[,\r\n]", typed) if (label := part.strip()))
-    if len(labels) > MOST_LABELS:
-        raise ValueError(f"labels: {len(labels)} are too many; at most {MOST_LABELS} are compared at once")
+    if len(labels) > MAX_LABELS:
+        raise ValueError(f"labels: {len(labels)} are too many; at most {MAX_LABELS} are compared at once")
     # Labels are named by their places: a visitor's own text in a message would be shown as markup.
     for number, label in enumerate(labels, 1):
-        if len(label) > LONGEST_LABEL:
+        if len(label) > MAX_LABEL_LENGTH:
             raise ValueError(
-                f"labels: label {number} has {len(label)} characters, at most {LONGEST_LABEL} are read; "
+                f"labels: label {number} has {len(label)} characters, at most {MAX_LABEL_LENGTH} are read; "
                 "put commas or line breaks between labels"
             )
         first = labels.index(label) + 1
@@ -84,19 +81,19 @@ def label_set_of(name: Any) -> tuple[str, ...]:
     return LABEL_SETS.get(name, ()) if isinstance(name, str) else ()
 
 
-def picture_of(sent: Any) -> Image.Image:
-    """An uploaded, pasted or photographed picture (a file's path, or a data URL from the camera), upright and RGB."""
-    sent = _file("image", sent, "choose, paste or take a picture first")
+def image_of(sent: Any) -> Image.Image:
+    """An uploaded, pasted or photographed image (a file's path, or a data URL from the camera), upright and RGB."""
+    sent = _file("image", sent, "choose, paste or take a photo first")
     url = sent.get("url")
     if isinstance(url, str) and url.startswith("data:"):
         content = _decoded(url)
     else:
-        with _opened("image", sent.get("path"), MOST_IMAGE_BYTES) as (_, file):
-            content = file.read(MOST_IMAGE_BYTES)
+        with _opened("image", sent.get("path"), MAX_IMAGE_BYTES) as (_, file):
+            content = file.read(MAX_IMAGE_BYTES)
     try:
-        return open_image(content, MOST_PIXELS)
+        return open_image(content, MAX_PIXELS)
     except UnidentifiedImageError as error:
-        raise ValueError("image: this is not a picture of a known format (JPEG, PNG, WebP, AVIF, GIF ...)") from error
+        raise ValueError("image: this is not an image of a known format (JPEG, PNG, WebP, AVIF, GIF ...)") from error
     except ValueError as error:  # open_image's own refusals: too many pixels, pixels without a range
         raise ValueError(f"image: {error}") from error
     except OSError as error:
@@ -106,11 +103,11 @@ def picture_of(sent: Any) -> Image.Image:
 def video_of(sent: Any) -> tuple[Path, float]:
     """The file of an uploaded video, and its length in seconds."""
     sent = _file("video", sent, "choose a file first")
-    with _opened("video", sent.get("path"), MOST_VIDEO_BYTES) as (path, _):
+    with _opened("video", sent.get("path"), MAX_VIDEO_BYTES) as (path, _):
         pass
     seconds = _seconds(path)
-    if seconds > MOST_VIDEO_SECONDS:
-        raise ValueError(f"video: {seconds:.0f} seconds are too long; at most {MOST_VIDEO_SECONDS} are read")
+    if seconds > MAX_VIDEO_SECONDS:
+        raise ValueError(f"video: {seconds:.0f} seconds are too long; at most {MAX_VIDEO_SECONDS} are read")
     return path, seconds
 
 
@@ -123,8 +120,8 @@ def _file(field: str, sent: Any, hint: str) -> dict[str, Any]:
 
 
 def _decoded(url: str) -> bytes:
-    if len(url) > MOST_DATA_URL:
-        raise ValueError(f"image: more than {_megabytes(MOST_IMAGE_BYTES)} are not read")
+    if len(url) > MAX_DATA_URL:
+        raise ValueError(f"image: more than {_megabytes(MAX_IMAGE_BYTES)} are not read")
     try:
         return base64.b64decode(url.partition(",")[2], validate=True)
     except (binascii.Error, ValueError) as error:
@@ -134,7 +131,7 @@ def _decoded(url: str) -> bytes:
 @contextmanager
 def _opened(field: str, name: Any, most: int) -> Iterator[tuple[Path, Any]]:
     """An upload and its opened file. Opened first and looked at then, so that nothing can change in between."""
-    # One sentence for whatever it is not: what else exists on this machine is nobody's business.
+    # One sentence for whatever it is not: what else exists on this machine is not shown.
     gone = ValueError(
         f"{field}: there is no such upload here, and other addresses are not fetched; "
         f"uploads are deleted after {KEPT_MINUTES} minutes, please choose the file again"

@@ -1,4 +1,4 @@
-"""The photo tab: one picture, its faces, and bars for each label with and without the projection head."""
+"""The photo tab: its faces, and bars for each label with and without the projection head."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 import gradio as gr
 
-from modeling_expclip.processing_expclip import open_image
+from modeling_expclip.media.images import open_image
 
-from . import drawing
-from .controls import READING, told, words
-from .inputs import labels_of, picture_of, prompts_of
+from . import render
+from .controls import IMAGE_QUEUE, label_fields, report_errors
+from .inputs import image_of, labels_of, prompts_of
 from .recognition import Recogniser
 
 _ROOT = Path(__file__).parents[1]
@@ -21,7 +21,7 @@ _SINGLE = _ROOT / "examples" / "average-happiness.png"
 _EXAMPLE = "An example: averages of many faces."
 
 _CAMERA = (
-    "A picture, also one from your camera, is sent to this server, read, and deleted within ten minutes. "
+    "A photo, also one from your camera, is sent to this server, read, and deleted within ten minutes. "
     "Only show people who agree."
 )
 
@@ -32,32 +32,32 @@ def photo_tab(recogniser: Recogniser) -> None:
     example = open_image(EXAMPLES[0] if not recogniser.no_detector else _SINGLE)
 
     def read(sent: dict[str, Any] | None, labels: str | None, prompts: str | None) -> str:
-        with told():
-            wanted = recogniser.words(labels_of(labels), prompts_of(prompts))
-            with recogniser.place():
-                picture = picture_of(sent) if sent else example
-                faces = recogniser.read(picture, wanted)
+        with report_errors():
+            wanted = recogniser.prototypes(labels_of(labels), prompts_of(prompts))
+            with recogniser.slot():
+                image = image_of(sent) if sent else example
+                faces = recogniser.classify(image, wanted)
                 # Before anything was chosen, visitors try their labels on an example.
                 caption = "" if sent else _EXAMPLE
-                return drawing.draw_reading(picture, faces, recogniser.no_detector, recogniser.no_head, caption)
+                return render.render_faces(image, faces, recogniser.no_detector, recogniser.no_head, caption)
 
     def use_example(chosen: gr.EventData) -> str:
         number = chosen._data.get("number") if isinstance(chosen._data, dict) else None
-        with told():
+        with report_errors():
             if not isinstance(number, int) or number not in range(len(EXAMPLES)):
                 raise ValueError(f"example: choose a number from 0 to {len(EXAMPLES) - 1}")
         return str(EXAMPLES[number])
 
     with gr.Row(elem_classes="xc-areas"):
         with gr.Column():
-            picture = gr.Image(
-                label="Your picture",
+            image = gr.Image(
+                label="Your photo",
                 type="filepath",
                 image_mode=None,
                 height=220,
                 buttons=["fullscreen"],
-                placeholder="Drop a picture here\nor click to choose one",
-                elem_id="photo-picture",
+                placeholder="Drop a photo here\nor click to choose one",
+                elem_id="photo-image",
             )
             examples = gr.HTML(
                 _examples(), js_on_load=_CHOOSE_EXAMPLE, apply_default_css=False, elem_id="photo-examples"
@@ -65,24 +65,24 @@ def photo_tab(recogniser: Recogniser) -> None:
             gr.HTML(f'<p class="xc-fine">{_CAMERA}</p>', js_on_load=None)
         with gr.Column():
             first = read(None, None, None)
-            reading = gr.HTML(first, js_on_load=drawing.CHOOSE_FACE, apply_default_css=False, elem_id="photo-reading")
+            result = gr.HTML(first, js_on_load=render.CHOOSE_FACE, apply_default_css=False, elem_id="photo-result")
         with gr.Column():
-            chosen = words("photo")
+            chosen = label_fields("photo")
             button = gr.Button("Compare", variant="primary", elem_id="photo-compare")
 
-    examples.click(use_example, None, picture, show_progress="hidden", api_visibility="private")
-    asked = {
+    examples.click(use_example, None, image, show_progress="hidden", api_visibility="private")
+    params = {
         "fn": read,
-        "inputs": [picture, chosen.labels, chosen.prompts],
-        "outputs": reading,
+        "inputs": [image, chosen.labels, chosen.prompts],
+        "outputs": result,
         "show_progress": "minimal",
         "trigger_mode": "always_last",
         "api_visibility": "private",
-        **READING,
+        **IMAGE_QUEUE,
     }
-    gr.on([picture.change, button.click, chosen.labels.submit, chosen.prompts.input], **asked)
-    chosen.filled.then(**asked)
-    # On a phone the reading is above the button.
+    gr.on([image.change, button.click, chosen.labels.submit, chosen.prompts.input], **params)
+    chosen.filled.then(**params)
+    # On a phone the result is above the button.
     button.click(None, js=_SHOW_READING, api_visibility="private")
 
 
@@ -97,7 +97,7 @@ element.addEventListener('click', (event) => {
 _SHOW_READING = """() => {
   const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
   if (innerWidth < 900)
-    document.querySelector('#photo-reading').scrollIntoView({behavior: still ? 'auto' : 'smooth'});
+    document.querySelector('#photo-result').scrollIntoView({behavior: still ? 'auto' : 'smooth'});
 }"""
 
 

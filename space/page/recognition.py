@@ -1,10 +1,12 @@
-"""Pictures and videos in, faces and the probability of each label out, with the projection head and without it. No page here."""
+"""A checkpoint and a face detector, for many visitors at once: images and videos in, scores out.
+
+Each label's probability comes with the projection head and without it. No page here.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,12 +19,10 @@ import torch
 from PIL import Image
 from transformers import CLIPModel
 
-from modeling_expclip import MINI, PROMPT_SETS, ExpCLIPModel, FacialExpressionPipeline
-from modeling_expclip.checkpoint.folder import load_checkpoint
-from modeling_expclip.faces import FaceDetector
-from modeling_expclip.video import VideoLimits
+from modeling_expclip import MINI, PROMPT_SETS, ExpCLIPModel, FaceAnalyzer, FaceDetector, load_checkpoint
+from modeling_expclip.media.video import VideoLimits
 
-from .places import Places
+from .slots import Slots
 
 try:
     from spaces import GPU as on_gpu  # ZeroGPU: a GPU for the length of a call
@@ -33,15 +33,19 @@ except ImportError:
 
 
 Box = tuple[int, int, int, int]
-_AT_ONCE = 2  # pictures in memory
-_SECONDS = 30  # how long a visitor waits for a place
+_AT_ONCE = 2  # images in memory
+_SECONDS = 30  # how long a visitor waits for a slot
 _FEW_PROMPTS = 100  # the seven basic expressions have seventy
-_KEPT_WORDS = 32
+_KEPT_PROTOTYPES = 32
 
 
 @dataclass(frozen=True)
-class FaceReading:
-    """One face. ``box`` is None where the whole picture was read; ``clip_scores`` are those without the head, None where the model has none."""
+class FaceScores:
+    """One face and the probability of each label.
+
+    ``box`` is None where the whole image was taken for a face; ``clip_scores`` are those without the
+    head, None where the model has none.
+    """
 
     box: Box | None
     scores: dict[str, float]
@@ -52,117 +56,125 @@ class FaceReading:
         return max(self.scores, key=self.scores.get)
 
 
-class Recogniser:
-    """A checkpoint (folder or Hub id; default: ``EXPCLIP_MODEL``, else the embedded mini) and a face detector, for many visitors at once.
+@dataclass(frozen=True)
+class Prototypes:
+    """Labels and a prompt set, encoded: (labels, D) with the head, and without it where there is one."""
 
-    ``no_head`` and ``no_detector`` say in a sentence why the comparison or the search for faces is missing; they are empty where
-    it is not.
+    labels: tuple[str, ...]
+    prompts: str
+    with_head: torch.Tensor
+    without: torch.Tensor | None
+
+
+class Recogniser:
+    """A checkpoint (folder or Hub id; default: ``EXPCLIP_MODEL``, else the embedded mini) and YuNet.
+
+    ``no_head`` and ``no_detector`` say in a sentence why the comparison or the search for faces is
+    missing; they are empty where it is not.
     """
 
     def __init__(self, source: str | None = None) -> None:
         source = source or os.environ.get("EXPCLIP_MODEL") or MINI
         self.name = Path(source).name if Path(source).is_dir() else source
         model, processor = load_checkpoint(source)
-        self._model = model
-        self._parts = {"tokenizer": processor.tokenizer, "image_processor": processor.image_processor}
-        self._head, self._clip, self.no_head = None, None, ""
+        # OpenCV keeps what it needed for the largest image, in each thread that ever looked for faces.
+        self._finding = ThreadPoolExecutor(_AT_ONCE)
+        detector, self.no_detector = None, ""
+        try:
+            detector = self._in_few_threads(FaceDetector())
+        except (ImportError, OSError) as error:
+            logging.getLogger(__name__).warning("%s", error)
+            self.no_detector = "No face detector is installed here, so the whole image is read as one face."
+        faces = detector is not None
+        # torch, also for an exported checkpoint: other runtimes do one thing at a time.
+        self._videos = FaceAnalyzer(model, processor, faces=faces, backend="torch")
+        self._head, self.no_head = None, ""
         if isinstance(model, ExpCLIPModel):
-            self._head = model.projection_head
-            self._clip = without_head(model)
+            self._head, model = model.projection_head, without_head(model)
         else:
             self.no_head = (
                 f"{self.name} is a plain CLIP: there is no projection head to leave out, so nothing to compare."
             )
-        self._pipeline = self._made(model if self._clip is None else self._clip)
-        self._detector, self.no_detector = None, ""
-        try:
-            self._detector = FaceDetector()
-        except (ImportError, OSError) as error:
-            logging.getLogger(__name__).warning("%s", error)
-            self.no_detector = "No face detector is installed here, so the whole picture is read as one face."
-        # OpenCV keeps what it needed for the largest picture, in each thread that ever looked for faces; Gradio has forty.
-        self._finding = ThreadPoolExecutor(_AT_ONCE)
-        # torch uses all cores for one call anyway.
-        self._lock = threading.Lock()
-        self._words: OrderedDict[tuple, Words] = OrderedDict()
-        self._pictures = Places(_AT_ONCE, 60, _SECONDS, "many pictures are being read")
-        self._few = Places(1, 60, _SECONDS, "many new labels are being read")
-        self._many = Places(1, 4, _SECONDS, "several long lists of new labels are being read")
+        # The head comes last, so one pass of the image tower serves both.
+        self._photos = FaceAnalyzer(
+            model, processor, faces=faces, detector=detector, backend="torch", batch_size=1, workers=1
+        )
+        self._prototypes: OrderedDict[tuple, Prototypes] = OrderedDict()
+        self._images = Slots(_AT_ONCE, 60, _SECONDS, "many images are being read")
+        self._few = Slots(1, 60, _SECONDS, "many new labels are being read")
+        self._many = Slots(1, 4, _SECONDS, "several long lists of new labels are being read")
 
-    def place(self) -> AbstractContextManager[None]:
-        """Held while a picture is in memory, whoever sent it and however: decoded, read and drawn. ValueError where all are taken."""
-        return self._pictures.one()
+    def slot(self) -> AbstractContextManager[None]:
+        """Held while an image is in memory, whoever sent it and however: decoded, read and drawn.
 
-    def words(self, labels: Sequence[str], prompts: str) -> Words:
-        """What ``read`` compares faces with. New labels are encoded here, before the picture gets a place and beside those that have one.
+        Raises ValueError where all are taken.
+        """
+        return self._images.hold()
 
-        Long lists wait for each other, and short ones do not wait for them.
+    def prototypes(self, labels: Sequence[str], prompts: str) -> Prototypes:
+        """What ``classify`` and ``video`` compare faces with.
+
+        New labels are encoded here, before the image gets a slot and beside those that have one. Long
+        lists wait for each other, and short ones do not wait for them.
         """
         key = tuple(labels), prompts
-        if known := self._words.get(key):
+        if known := self._prototypes.get(key):
             return known
         many = len(labels) * len(PROMPT_SETS[prompts]) > _FEW_PROMPTS
-        with (self._many if many else self._few).one():
-            if known := self._words.get(key):  # somebody before us in the line brought them
+        with (self._many if many else self._few).hold():
+            if known := self._prototypes.get(key):  # somebody before us in the line brought them
                 return known
-            words = Words(self._made(self._model), self._clip and self._made(self._clip), *key)
-            self._words[key] = words
-            if len(self._words) > _KEPT_WORDS:
-                self._words.popitem(last=False)
-        return words
+            encoded = Prototypes(*key, *self._encoded(*key))
+            self._prototypes[key] = encoded
+            if len(self._prototypes) > _KEPT_PROTOTYPES:
+                self._prototypes.popitem(last=False)
+        return encoded
 
     @on_gpu
-    def read(self, picture: Image.Image, words: Words) -> list[FaceReading]:
-        """The faces of an upright RGB picture, the largest first; none where none is found. Without a detector, the whole picture as one face."""
-        faces = self._finding.submit(self._detector, picture).result() if self._detector else None
-        if faces == []:
+    def classify(self, image: Image.Image, prototypes: Prototypes) -> list[FaceScores]:
+        """The faces of an upright RGB image, the largest first; none where none is found.
+
+        Without a detector, the whole image is one face.
+        """
+        [(_, found)] = self._photos.embed([(None, image)])
+        if found.error is not None:
+            raise found.error
+        if found.embeds is None:
             return []
-        found = False if faces is None else (lambda _: faces)
-        with self._lock, torch.inference_mode():
-            # The head comes last, so one pass of the image tower serves both.
-            [(_, embedded)] = self._pipeline.embed([(None, picture)], found)
-            if embedded.error is not None:
-                raise embedded.error
-            embeds = embedded.embeds if self._head is None else self._head(embedded.embeds.to(self._head.weight)).cpu()
-        scores, clip_scores = words.scores(embeds, embedded.embeds)
-        boxes = [None] if faces is None else [face.box for face in faces]
-        return [FaceReading(*parts) for parts in zip(boxes, scores, clip_scores)]
+        without = found.embeds  # (faces, D)
+        if self._head is None:
+            scores = self._scores(self._photos, without, prototypes.labels, prototypes.with_head)
+            clip_scores = [None] * len(scores)
+        else:
+            with torch.inference_mode():
+                embeds = self._head(without.to(self._head.weight)).cpu()  # (faces, H)
+            scores = self._scores(self._videos, embeds, prototypes.labels, prototypes.with_head)
+            clip_scores = self._scores(self._photos, without, prototypes.labels, prototypes.without)
+        boxes = [box for box, _ in found.places]
+        return [FaceScores(*parts) for parts in zip(boxes, scores, clip_scores)]
 
     @on_gpu
-    def timeline(self, video: Path, words: Words, limits: VideoLimits) -> Iterator[dict[str, Any]]:
-        """The entries of ``FacialExpressionPipeline.timeline``, as they are found; at the end ValueError for a video that is damaged or
-        goes beyond the limits."""
-        # Without the lock: a video takes long.
-        labels, prompts = words.asked
-        faces = self._detector is not None
-        yield from words.head.timeline(video, candidate_labels=labels, prompts=prompts, faces=faces, limits=limits)
+    def video(self, file: Path, prototypes: Prototypes, limits: VideoLimits) -> Iterator[dict[str, Any]]:
+        """The entries of ``FaceAnalyzer.video``, as they are found.
 
-    def _made(self, model: CLIPModel) -> FacialExpressionPipeline:
-        return FacialExpressionPipeline(model=model, **self._parts)
+        At the end ValueError for a video that is damaged or goes beyond the limits.
+        """
+        yield from self._videos.video(file, prototypes.labels, prompts=prototypes.prompts, limits=limits)
 
+    def _encoded(self, labels: tuple[str, ...], prompts: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+        with_head = self._videos.pipeline.class_prototypes(labels, prompts)
+        return with_head, None if self._head is None else self._photos.pipeline.class_prototypes(labels, prompts)
 
-class Words:
-    """Labels and prompts, encoded with the head and without it. Its pipelines keep these alone, so that asking them changes nothing."""
-
-    def __init__(
-        self,
-        head: FacialExpressionPipeline,
-        clip: FacialExpressionPipeline | None,
-        labels: tuple[str, ...],
-        prompts: str,
-    ) -> None:
-        self.head, self._clip, self.asked = head, clip, (labels, prompts)
-        for pipeline in filter(None, (head, clip)):
-            pipeline.class_prototypes(labels, prompts)
-
-    def scores(self, embeds: torch.Tensor, clip_embeds: torch.Tensor) -> tuple[list, list]:
-        """Embeddings (faces, D) -> the probability of each label, with the head and without it (None where there is no head)."""
+    @staticmethod
+    def _scores(
+        analyzer: FaceAnalyzer, embeds: torch.Tensor, labels: tuple[str, ...], prototypes: torch.Tensor
+    ) -> list[dict[str, float]]:
         with torch.inference_mode():
-            scores = self.head.scores(embeds, *self.asked)
-            clip_scores = [None] * len(scores)
-            if self._clip is not None:
-                clip_scores = self._clip.scores(clip_embeds, *self.asked)
-        return scores, clip_scores
+            rows = analyzer.pipeline.probabilities(embeds, prototypes).tolist()
+        return [dict(zip(labels, row)) for row in rows]
+
+    def _in_few_threads(self, detector: FaceDetector) -> Callable[[Image.Image], list]:
+        return lambda image: self._finding.submit(detector, image).result()
 
 
 def without_head(model: ExpCLIPModel) -> CLIPModel:

@@ -6,28 +6,30 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .blocks import build_page
-from .gate import behind_gate
-from .inputs import MOST_VIDEO_BYTES
-from .looks import STYLE, theme
+from .inputs import MAX_VIDEO_BYTES
 from .recognition import Recogniser
+from .request_limits import app_kwargs
+from .theme import STYLE, theme
 
 _FAVICON = Path(__file__).parents[1] / "assets" / "favicon.svg"
 
 
-def serve() -> None:
-    """Loads the model and serves the page; GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say where."""
-    page = build_page(Recogniser())
+def serve(model: str | None, host: str | None, port: int | None) -> None:
+    """Loads the model and serves the page; see ``start``."""
+    page = build_page(Recogniser(model))
     page.launch(
+        server_name=host,
+        server_port=port,
         theme=theme(),
         head=f"<style>{STYLE.read_text()}</style>",  # css= would be rewritten, and lose what it does not understand
         favicon_path=_FAVICON,
-        max_file_size=MOST_VIDEO_BYTES,
+        max_file_size=MAX_VIDEO_BYTES,
         mcp_server=find_spec("mcp") is not None,
         show_error=True,
         footer_links=["api", "gradio", "settings"],
-        run_history=False,  # would keep pictures in the visitor's browser
+        run_history=False,  # would keep images in the visitor's browser
         enable_monitoring=False,
         state_session_capacity=500,
         ssr_mode=False,
-        app_kwargs=behind_gate(page),
+        app_kwargs=app_kwargs(page),
     )

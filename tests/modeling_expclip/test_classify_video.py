@@ -12,12 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from modeling_expclip import LABEL_SETS, MINI, FacialExpressionPipeline
-from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip import LABEL_SETS, MINI, FaceAnalyzer, FacialExpressionPipeline
+from modeling_expclip.checkpoint.load import load_checkpoint
 from modeling_expclip.cli.main import main
-from modeling_expclip.faces import FaceDetector
-from modeling_expclip.tracking import overlap
-from modeling_expclip.video import read_frames, sample_clip
+from modeling_expclip.media.tracking import overlap
+from modeling_expclip.media.video import read_frames, sample_clip
 from tests.conftest import picture, write_video
 from tests.modeling_expclip.test_faces import group_photo, real_faces, yunet  # noqa: F401
 
@@ -73,12 +72,13 @@ def test_a_group_photo(recognise, yunet, real_faces, tmp_path):  # noqa: F811
     (nobody,) = (row for row in rows if row["path"].endswith("nobody.png"))
     assert nobody["error"] == "no face found" and nobody["x0"] == nobody["label"] == nobody["face"] == ""
 
-    answers = recognise([photo, picture(size=(300, 200))], faces=FaceDetector(yunet))
+    analyzer = FaceAnalyzer(recognise, detector=yunet)
+    answers = list(analyzer.photos([photo, picture(size=(300, 200))]))
     assert len(answers[0]) == 4 and answers[1] == []
     first = next(row for row in rows if row["path"].endswith("group.png"))
     assert answers[0][0]["label"] == first["label"]
     assert answers[0][0]["scores"] == pytest.approx({label: float(first[label]) for label in SEVEN}, abs=1e-6)
-    assert recognise(photo, faces=FaceDetector(yunet)) == answers[0]
+    assert analyzer.photo(photo) == answers[0]
 
 
 def _orientation(value: int) -> Image.Exif:
@@ -101,27 +101,34 @@ def test_people_in_a_film_keep_their_numbers(recognise, yunet, film, tmp_path): 
         assert abs(int(row["x0"]) - expected) < 80
     with Image.open(plots / "film.mp4.png") as drawn:
         assert drawn.format == "PNG" and drawn.width > 500
-    entries = recognise(str(film), faces=FaceDetector(yunet, resolution=1280))
+    entries = FaceAnalyzer(recognise, detector=yunet).video(film)
     assert [entry["label"] for entry in entries] == [row["label"] for row in rows]
+
+
+def scores(recognise, embed):
+    """An embedding (D,) -> the probability of each of the seven."""
+    (row,) = recognise.probabilities(embed[None], recognise.class_prototypes(SEVEN)).tolist()
+    return dict(zip(SEVEN, row))
 
 
 def test_windows_are_means_of_embeddings(recognise, film):
     frames = list(read_frames(film, 4))
-    (first, second) = recognise.timeline(film, window=2.0)
+    analyzer = FaceAnalyzer(recognise, faces=False)
+    (first, second) = analyzer.video(film, window=2.0)
     assert (first["time"], second["time"]) == (0.0, 2.0) and first["box"] is None
     for window, chosen in ((first, frames[:8]), (second, frames[8:])):
-        embeds = torch.cat([e.embeds for _, e in recognise.embed((i, f.image) for i, f in enumerate(chosen))])
-        assert window["scores"] == pytest.approx(recognise.scores(embeds.mean(0, keepdim=True))[0], abs=1e-5)
+        embeds = torch.cat([e.embeds for _, e in analyzer.embed((i, f.image) for i, f in enumerate(chosen))])
+        assert window["scores"] == pytest.approx(scores(recognise, embeds.mean(0)), abs=1e-5)
 
 
 def test_the_papers_clip_is_the_models_video(recognise, film):
-    (answer,) = recognise.timeline(film, clip="uniform")
+    (answer,) = FaceAnalyzer(recognise, faces=False).video(film, clip="uniform")
     pixels = recognise.image_processor([frame.image for frame in sample_clip(film)], return_tensors="pt")[
         "pixel_values"
     ]
     with torch.inference_mode():
         embeds = recognise.model.get_video_features(pixels[None]).pooler_output
-    assert answer["scores"] == pytest.approx(recognise.scores(embeds)[0], abs=1e-5)
+    assert answer["scores"] == pytest.approx(scores(recognise, embeds[0]), abs=1e-5)
 
 
 def test_clips_and_folders_of_frames_in_the_command(recognise, film, tmp_path):
@@ -135,7 +142,7 @@ def test_clips_and_folders_of_frames_in_the_command(recognise, film, tmp_path):
         assert classify(frames, "--frames-fps", 25, "--clip", clip, "--output", output) == 0
         (found[clip],) = json.loads(output.read_text())
     assert found["paper"]["scores"] != found["uniform"]["scores"]
-    alone = recognise.timeline(frames, clip="paper", frames_fps=25)
+    alone = FaceAnalyzer(recognise, faces=False).video(frames, clip="paper", frames_fps=25)
     assert found["paper"]["scores"] == pytest.approx(next(alone)["scores"], abs=1e-6)
 
 
@@ -214,7 +221,7 @@ def test_pictures_are_replaced_when_asked_to(odd_films, tmp_path, capsys, monkey
     (tmp_path / "same.mp4.png").write_text("thesis")
     options = ("--prompts", "photo", "--plot", tmp_path)
     with monkeypatch.context() as context:  # refused before anything is loaded
-        context.setattr("modeling_expclip.cli.classify.Classifier", None)
+        context.setattr("modeling_expclip.media.classify.Classifier", None)
         assert classify(film, *options, "--output", tmp_path / "out.csv") == 2
     assert f"{tmp_path / 'same.mp4.png'} would be replaced; add --overwrite" in capsys.readouterr().err
     assert (tmp_path / "same.mp4.png").read_text() == "thesis" and not list(tmp_path.glob("*out.csv*"))

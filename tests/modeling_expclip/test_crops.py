@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from modeling_expclip.cli.main import main
-from modeling_expclip.faces import Face
 from modeling_expclip.media import crop_check as crops
 from modeling_expclip.media.crop_check import crops_warning
+from modeling_expclip.media.detectors import Face
 from tests.conftest import picture, write_video
 
 SKY = Image.new("RGB", (640, 480), (90, 150, 230))

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from modeling_expclip.cli.main import main
-from modeling_expclip.faces import Face, FaceDetector, crop_face
-from modeling_expclip.tracking import overlap
+from modeling_expclip.media.detectors import Face, FaceDetector, crop_face
+from modeling_expclip.media.tracking import overlap
 from tests.conftest import picture
 
 pytest.importorskip("cv2")

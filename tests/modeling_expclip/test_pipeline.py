@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +10,7 @@ from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 from modeling_expclip import FacialExpressionPipeline
-from modeling_expclip.checkpoint.folder import load_checkpoint
-from modeling_expclip.faces import Face
+from modeling_expclip.checkpoint.load import load_checkpoint
 from modeling_expclip.prompts import LABEL_SETS
 from tests.conftest import STOCK, picture
 
@@ -19,6 +21,32 @@ def recognise(checkpoint) -> FacialExpressionPipeline:
     return FacialExpressionPipeline(
         model=model, tokenizer=processor.tokenizer, image_processor=processor.image_processor
     )
+
+
+INSTALLED = """
+import sys
+import modeling_expclip
+from transformers import pipeline
+
+folder, image = sys.argv[1:]
+trusted = {"trust_remote_code": True}
+for options in ({}, trusted):
+    found = pipeline("facial-expression-recognition", model=folder, **options)
+    parts = (found, found.model, found.model.config)
+    assert [type(part).__module__.partition(".")[0] for part in parts] == ["modeling_expclip"] * 3, parts
+    assert len(found(image)) == 7
+assert type(pipeline(model=folder, **trusted)) is type(found)
+assert "transformers_modules" not in sys.modules, "the checkpoint's own code was run too"
+"""
+
+
+def test_by_task_name_without_trust_where_the_library_is_installed(checkpoint, tmp_path):
+    """Nothing but ``import modeling_expclip`` before it, and nothing of the checkpoint's code."""
+    picture().save(tmp_path / "face.png")
+    run = subprocess.run(
+        [sys.executable, "-c", INSTALLED, checkpoint, tmp_path / "face.png"], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
 
 
 def test_found_by_the_folder_alone(checkpoint):
@@ -72,51 +100,59 @@ class Faces(Dataset):
         return self.images[index % len(self.images)]
 
 
-class Halves:
-    """Stands in for a detector: the left and the right half."""
-
-    def __call__(self, image):
-        width, height = image.size
-        places = [(0, 0, width // 2, height), (width // 2, 0, width, height)]
-        return [Face(box, 0.9, ((0.0, 0.0),) * 5) for box in places]
-
-
-@pytest.mark.parametrize("faces", [False, Halves()])
-def test_whatever_holds_several_images(recognise, faces):
+def test_whatever_holds_several_images(recognise):
     datasets = pytest.importorskip("datasets")
     images = [picture(seed) for seed in range(3)]
-    column = datasets.Dataset.from_dict({"photo": images}, features=datasets.Features(photo=datasets.Image()))
-    expected = [recognise(image, faces=faces) for image in images]
+    data = datasets.Dataset.from_dict({"photo": images}, features=datasets.Features(photo=datasets.Image()))
+    rows = data.rename_column("photo", "image")
+    undecoded = rows.cast_column("image", datasets.Image(decode=False))
+    expected = [recognise(image) for image in images]
 
     def same(one, other):
         """Up to rounding, which differs between batches."""
-        if isinstance(one, (float, int)):
-            return one == pytest.approx(other, abs=1e-5)
-        pairs = zip(one.values(), other.values()) if isinstance(one, dict) else zip(one, other)
-        return one == other if isinstance(one, str) else len(one) == len(other) and all(same(*pair) for pair in pairs)
+        assert [entry["label"] for entry in one] == [entry["label"] for entry in other]
+        assert [entry["score"] for entry in one] == pytest.approx([entry["score"] for entry in other], abs=1e-5)
 
     for several in (
-        images, tuple(images), Faces(images), column["photo"], KeyDataset(column, "photo"), (image for image in images), map(Image.Image.copy, images),
+        images, tuple(images), Faces(images), data["photo"], KeyDataset(data, "photo"), (image for image in images),
+        map(Image.Image.copy, images), rows, undecoded, [np.asarray(image) for image in images], list(rows),
     ):  # fmt: skip
-        answers = recognise(several, faces=faces)
+        answers = recognise(several)
         assert isinstance(answers, list) == isinstance(several, (list, tuple))
-        assert same(list(answers), expected), type(several)
-    with pytest.raises(ValueError, match="got ndarray"):
-        recognise(np.zeros((3, 8, 8), np.uint8), faces=faces)
-    with pytest.raises(ValueError, match="got dict"):
-        recognise({"image": images[0]}, faces=faces)
+        answers = list(answers)
+        assert len(answers) == len(expected)
+        for answer, wanted in zip(answers, expected):
+            same(answer, wanted)
+    same(recognise(rows[0]), expected[0])
+    same(recognise(np.asarray(images[0])), expected[0])
+    with pytest.raises(ValueError, match="a row with a column 'image', got one with photo"):
+        recognise({"photo": {"path": None}})
+    for array in (np.zeros((2, 8, 8, 3), np.uint8), np.zeros((8, 8, 3)), np.zeros((3, 8, 8), np.uint8)):
+        with pytest.raises(ValueError, match=r"\(height, width, 3\) and type uint8, got \("):
+            recognise(array)
+
+
+def test_one_template_as_the_stock_pipelines_name_it(recognise):
+    found = recognise(picture(), candidate_labels=["a", "b"], hypothesis_template="see {}")
+    assert found == recognise(picture(), candidate_labels=["a", "b"], prompts=["see {}"])
+
+
+def test_the_best_of_all_labels(recognise):
+    everything = recognise(picture())
+    assert recognise(picture(), top_k=2) == everything[:2] and recognise(picture(), top_k=99) == everything
+    assert [len(answer) for answer in recognise([picture(1), picture(2)], top_k=1)] == [1, 1]
 
 
 def test_default_batches(recognise, monkeypatch):
     """Small ones are slow where others keep a core busy; but whoever follows a camera wants its answers one by one."""
     sizes = []
-    tower = recognise._tower
+    encode = recognise.model.get_image_features
 
     def counted(pixel_values):
         sizes.append(len(pixel_values))
-        return tower(pixel_values)
+        return encode(pixel_values=pixel_values)
 
-    monkeypatch.setattr(recognise, "_tower", counted)
+    monkeypatch.setattr(recognise.model, "get_image_features", counted)
     images = [picture(seed) for seed in range(70)]
 
     def batches(*arguments, **options):
@@ -170,13 +206,22 @@ def test_own_templates(recognise):
         ({"candidate_labels": "anger"}, "must be a list"),
         ({"candidate_labels": ["a", "a"]}, "more than once"),
         ({"label_set": "imagenet"}, "unknown label set 'imagenet'"),
-        ({"label_set": "rafdb", "candidate_labels": ["a"]}, "not both"),
+        ({"label_set": "rafdb", "candidate_labels": ["a"]}, "pass one of them"),
         ({"prompts": "none"}, "unknown prompt set"),
+        ({"prompts": "photo", "hypothesis_template": "{}"}, "not both"),
+        ({"hypothesis_template": "no slot"}, "has no place for the label"),
+        ({"top_k": 0}, "top_k must be a whole number of at least 1, got 0"),
     ],
 )
 def test_wrong_calls(recognise, options, message):
     with pytest.raises(ValueError, match=message):
         recognise(picture(), **options)
+
+
+@pytest.mark.parametrize("name", ["faces", "fps", "backend"])
+def test_what_moved_is_said(recognise, name):
+    with pytest.raises(TypeError, match=f"unknown arguments {name}; .*FaceAnalyzer"):
+        recognise(picture(), **{name: True})
 
 
 def replace(model):

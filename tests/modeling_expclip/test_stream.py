@@ -8,21 +8,27 @@ import torch
 from PIL import Image
 from transformers import CLIPImageProcessorPil
 
-from modeling_expclip import MINI, ExpCLIPProcessor
-from modeling_expclip.checkpoint.folder import load_checkpoint
-from modeling_expclip.faces import Face
-from modeling_expclip.pipeline_expclip import FacialExpressionPipeline
-from modeling_expclip.processing_expclip import scale_pixels
-from modeling_expclip.stream import embed_stream
+from modeling_expclip import MINI, ExpCLIPProcessor, FaceAnalyzer
+from modeling_expclip.checkpoint.load import load_checkpoint
+from modeling_expclip.media import analyzer as analyzer_module
+from modeling_expclip.media.detectors import Face
+from modeling_expclip.media.stream import scale_pixels
 from tests.conftest import picture
 
 
 @pytest.fixture(scope="module")
-def pipe(checkpoint):
-    model, processor = load_checkpoint(checkpoint)
-    return FacialExpressionPipeline(
-        model=model, tokenizer=processor.tokenizer, image_processor=processor.image_processor
-    )
+def loaded(checkpoint):
+    return load_checkpoint(checkpoint)
+
+
+@pytest.fixture
+def analyze(loaded):
+    """A new analyzer of crops, or with a stand-in for a detector."""
+
+    def made(detector=None, **options):
+        return FaceAnalyzer(*loaded, faces=detector is not None, detector=detector, **options)
+
+    return made
 
 
 class Grid:
@@ -46,10 +52,8 @@ def test_pixels_are_the_processors(normalised):
     torch.testing.assert_close(scale_pixels(torch.from_numpy(raw), processor), expected, rtol=0, atol=1e-6)
 
 
-def test_bytes_go_to_the_models_device(pipe, monkeypatch):
+def test_bytes_go_to_the_models_device(analyze, monkeypatch):
     """A quarter of the way's load; scaled on the CPU first they would be floats."""
-    import modeling_expclip.stream as stream
-
     received = []
 
     def scaled(pixels, image_processor):
@@ -60,24 +64,20 @@ def test_bytes_go_to_the_models_device(pipe, monkeypatch):
         assert values.dtype == torch.float32 and values.device.type == "meta"
         return torch.zeros(len(values), 4)
 
-    monkeypatch.setattr(stream, "scale_pixels", scaled)
-    list(embed_stream([(0, picture())], pipe.image_processor, tower, device="meta"))  # a device that every machine has
+    monkeypatch.setattr(analyzer_module, "scale_pixels", scaled)
+    analyzer = analyze()
+    monkeypatch.setattr(analyzer, "_tower", tower)
+    monkeypatch.setattr(analyzer, "_tower_device", torch.device("meta"))  # a device that every machine has
+    list(analyzer.embed([(0, picture())]))
     assert received == [("meta", torch.uint8)]
-    monkeypatch.setattr(pipe, "device", torch.device("meta"))
-    monkeypatch.setattr(pipe, "tower", tower)
-    list(pipe.embed([(0, picture())]))
-    assert received[1:] == [("meta", torch.uint8)], "the pipeline names its own"
-    monkeypatch.setattr(pipe, "backend", "onnx")
-    monkeypatch.setattr(pipe, "tower", lambda values: torch.zeros(len(values), 4))
-    list(pipe.embed([(0, picture())]))
-    assert received[2:] == [("cpu", torch.uint8)], "other runtimes read the CPU's memory"
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
-def test_order_and_values_do_not_depend_on_batches(pipe, batch_size, workers):
+def test_order_and_values_do_not_depend_on_batches(analyze, batch_size, workers):
+    analyzer = analyze(Grid(), batch_size=batch_size, workers=workers)
     photos = [picture(i, (30 + 10 * (i % 4), 40)) for i in range(25)]  # 0 to 3 faces each
-    found = list(pipe.embed(enumerate(photos), Grid(), batch_size=batch_size, workers=workers))
+    found = list(analyzer.embed(enumerate(photos)))
     assert [key for key, _ in found] == list(range(25))
     for key, answer in found:
         assert len(answer.faces) == key % 4
@@ -85,56 +85,64 @@ def test_order_and_values_do_not_depend_on_batches(pipe, batch_size, workers):
             assert answer.embeds is None
             continue
         crops = [photos[key].crop(face.box) for face in answer.faces]
-        pixels = pipe.image_processor(crops, return_tensors="pt")["pixel_values"]
-        torch.testing.assert_close(answer.embeds, pipe.tower(pixels), rtol=0, atol=1e-5)
+        pixels = analyzer.pipeline.image_processor(crops, return_tensors="pt")["pixel_values"]
+        with torch.inference_mode():
+            expected = analyzer.pipeline.model.get_image_features(pixel_values=pixels).pooler_output
+        torch.testing.assert_close(answer.embeds, expected, rtol=0, atol=1e-5)
 
 
-def test_batches_are_full_across_pictures(pipe):
+def test_batches_are_full_across_images(analyze, monkeypatch):
     sizes = []
 
     def tower(pixels):
         sizes.append(len(pixels))
         return torch.zeros(len(pixels), 4)
 
-    list(embed_stream(((i, picture(i)) for i in range(40)), pipe.image_processor, tower, batch_size=16))
+    crops, faces = analyze(batch_size=16), analyze(Grid(), batch_size=4)
+    monkeypatch.setattr(crops, "_tower", tower)
+    monkeypatch.setattr(faces, "_tower", tower)
+    list(crops.embed((i, picture(i)) for i in range(40)))
     assert sizes == [16, 16, 8]
     sizes.clear()
-    list(embed_stream(((i, picture(i, (50, 40))) for i in range(8)), pipe.image_processor, tower, Grid(), batch_size=4))
+    list(faces.embed((i, picture(i, (50, 40))) for i in range(8)))
     assert sizes == [4, 4, 4, 4]
 
 
-def test_a_broken_picture_costs_only_itself(pipe, tmp_path):
+def test_a_broken_image_costs_only_itself(analyze, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     items = [picture(0), tmp_path / "broken.png", tmp_path / "missing.png", picture(1)]
-    answers = [answer for _, answer in pipe.embed(enumerate(items))]
+    answers = [answer for _, answer in analyze().embed(enumerate(items))]
     assert [type(answer.error).__name__ for answer in answers] == [
         "NoneType", "UnidentifiedImageError", "FileNotFoundError", "NoneType",
     ]  # fmt: skip
     assert answers[3].embeds.shape == (1, 48)
 
 
-def test_a_strip_is_not_blown_up(pipe):
+def test_a_strip_is_not_blown_up(analyze, monkeypatch):
     """CLIP's own preprocessing would make 4,480,000 x 224 pixels of it."""
     strip = Image.new("RGB", (20_000, 1))
     items = [(0, picture(0)), (1, strip), (2, picture(2))]
-    answers = [answer for _, answer in embed_stream(items, CLIPImageProcessorPil(), lambda pixels: pixels[:, 0, 0, :4])]
+    analyzer = analyze()
+    monkeypatch.setattr(analyzer.pipeline, "image_processor", CLIPImageProcessorPil())
+    monkeypatch.setattr(analyzer, "_tower", lambda pixels: pixels[:, 0, 0, :4])
+    answers = [answer for _, answer in analyzer.embed(items)]
     assert "20000 x 1 is too long for its width" in str(answers[1].error)
     assert [answer.embeds is None for answer in answers] == [False, True, False]
 
 
-def test_an_error_of_the_source_comes_after_what_it_gave(pipe):
+def test_an_error_of_the_source_comes_after_what_it_gave(analyze):
     def source():
         yield from enumerate(picture(i) for i in range(5))
         raise ValueError("cut off")
 
     seen = []
     with pytest.raises(ValueError, match="cut off"):
-        for key, _ in pipe.embed(source()):
+        for key, _ in analyze().embed(source()):
             seen.append(key)
     assert seen == [0, 1, 2, 3, 4]
 
 
-def test_few_pictures_wait_in_memory(pipe):
+def test_few_images_wait_in_memory(analyze):
     drawn = []
 
     def source():
@@ -142,7 +150,7 @@ def test_few_pictures_wait_in_memory(pipe):
             drawn.append(i)
             yield i, picture(i)
 
-    stream = pipe.embed(source(), batch_size=4)
+    stream = analyze(batch_size=4).embed(source())
     for _ in range(10):
         next(stream)
     assert len(drawn) < 40
@@ -150,6 +158,6 @@ def test_few_pictures_wait_in_memory(pipe):
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 0}, {"workers": 0}])
-def test_wrong_sizes(pipe, options):
+def test_wrong_sizes(analyze, options):
     with pytest.raises(ValueError, match="at least 1"):
-        list(pipe.embed([], **options))
+        analyze(**options)

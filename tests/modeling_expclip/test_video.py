@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from modeling_expclip.faces import Face
-from modeling_expclip.tracking import FaceTracker
-from modeling_expclip.video import clip_indices, is_video, read_frames, sample_clip
+from modeling_expclip.media.detectors import Face
+from modeling_expclip.media.tracking import FaceTracker
+from modeling_expclip.media.video import clip_indices, is_video, read_frames, sample_clip
 from tests.conftest import picture, write_video
 
 av = pytest.importorskip("av")
@@ -91,7 +91,7 @@ def test_rotated_videos_are_held_upright(tmp_path):
     plain = write_video(tmp_path / "plain.mp4", [image] * 3)
     (frame, *_) = read_frames(plain)
     assert frame.image.size == (96, 64) and np.asarray(frame.image)[10, 48, 1] < 90
-    import modeling_expclip.video as module
+    import modeling_expclip.media.video as module
 
     class Turned:
         rotation = 90
@@ -172,7 +172,7 @@ def test_what_is_called_a_video():
 
 MEMORY = """
 import resource, sys
-from modeling_expclip.video import read_frames
+from modeling_expclip.media.video import read_frames
 count = sum(1 for _ in read_frames(sys.argv[1], 4))
 print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
@@ -212,19 +212,14 @@ def test_patience_follows_the_distance_of_frames(distance):
 
 def test_few_frames_a_second_show_the_same_person(tmp_path):
     """Through the timeline, with a detector that finds one face at the same place."""
-    from modeling_expclip import MINI, FacialExpressionPipeline
-    from modeling_expclip.checkpoint.folder import load_checkpoint
+    from modeling_expclip import FaceAnalyzer
 
-    model, processor = load_checkpoint(MINI)
-    pipe = FacialExpressionPipeline(
-        model=model, tokenizer=processor.tokenizer, image_processor=processor.image_processor
-    )
     film = write_video(tmp_path / "film.mp4", map(shade, range(40)), fps=2)  # 20 seconds
 
     def found(image):
         return [Face((10, 5, 40, 40), 0.9, ((0.0, 0.0),) * 5)]
 
-    entries = pipe(str(film), faces=found, fps=0.25)
+    entries = FaceAnalyzer(detector=found).video(film, fps=0.25)
     assert [(entry["time"], entry["face"]) for entry in entries] == [(4.0 * i, 0) for i in range(5)]
 
 

@@ -7,8 +7,8 @@ import os
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from modeling_expclip import FacialExpressionPipeline
-from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip import FaceAnalyzer, FacialExpressionPipeline
+from modeling_expclip.checkpoint.load import load_checkpoint
 
 # A failing example that takes a second is not made smaller: that would take an hour.
 QUIET = {
@@ -28,3 +28,8 @@ def recognise(checkpoint) -> FacialExpressionPipeline:
     return FacialExpressionPipeline(
         model=model, tokenizer=processor.tokenizer, image_processor=processor.image_processor
     )
+
+
+@pytest.fixture(scope="session")
+def analyzer(recognise) -> FaceAnalyzer:
+    return FaceAnalyzer(recognise, faces=False)

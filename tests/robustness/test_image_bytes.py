@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from modeling_expclip.cli.main import main
-from modeling_expclip.processing_expclip import check_sides, open_image, to_rgb
+from modeling_expclip.media.images import open_image
+from modeling_expclip.processing_expclip import check_sides, to_rgb
 from tests.conftest import picture
 from tests.robustness.pictures import bare_png, damaged, encoded, exif, png_chunk, whole_files, with_jpeg_segment
 
@@ -113,7 +114,7 @@ def test_odd_exif(name):
 
 
 def test_bombs_are_refused_before_they_are_decoded():
-    with pytest.raises(ValueError, match=r"refused: 3600000000 pixels are more than \d+; scale the picture down first"):
+    with pytest.raises(ValueError, match=r"refused: 3600000000 pixels are more than \d+; scale the image down first"):
         open_image(BOMB)
     with pytest.raises(ValueError, match="refused: 11000 x 11000 is more than"):
         open_image(bare_png(11_000, 11_000))
@@ -140,7 +141,7 @@ def test_long_strips_do_not_become_enormous(recognise):
 
 
 def test_odd_shapes_are_searched_for_faces(shared):
-    from modeling_expclip.faces import FaceDetector
+    from modeling_expclip.media.detectors import FaceDetector
 
     pytest.importorskip("cv2")
     detector = FaceDetector(shared / "models" / "face_detection_yunet_2023mar.onnx")
@@ -162,7 +163,7 @@ def test_premultiplied_pixels_end_on_white(mode, alpha):
     assert opened(black).getpixel((1, 1)) == pytest.approx([255 - alpha] * 3, abs=1)
 
 
-@pytest.mark.parametrize("source", [None, 5, b"", "", "a\0b", [], {}, np.zeros((4, 4, 3), np.uint8), Path("/"), 1.5])
+@pytest.mark.parametrize("source", [None, 5, b"", "", "a\0b", [], {}, np.zeros((4, 4, 3)), Path("/"), 1.5])
 def test_what_is_no_picture(source):
     assert opened(source) is None
 
@@ -177,10 +178,10 @@ def test_a_damaged_picture_is_named(tmp_path, recognise):
     path = tmp_path / "holiday.png"
     path.write_bytes(FILES["rgb.png"][:-40])
     for read in (open_image, recognise):
-        with pytest.raises(OSError, match=r"holiday\.png is damaged or cut off: "):
+        with pytest.raises(OSError, match=r"holiday\.png is damaged(,| or) cut off"):
             read(str(path))
     content = io.BytesIO(path.read_bytes())
-    with Image.open(content) as lazy, pytest.raises(OSError, match="the picture is damaged or cut off: "):
+    with Image.open(content) as lazy, pytest.raises(OSError, match="the image is damaged or cut off: "):
         open_image(lazy)
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from modeling_expclip.processing_expclip import open_image, to_rgb
+from modeling_expclip.media.images import open_image
+from modeling_expclip.processing_expclip import to_rgb
 from tests.conftest import picture
 from tests.robustness.costs import peak_megabytes, within
 from tests.robustness.pictures import bare_png, encoded, png_chunk, with_jpeg_segment
@@ -62,7 +63,7 @@ def test_a_limit_of_ones_own(tmp_path):
     ]
     for source in sources:
         assert open_image(source, max_pixels=1200).size == (40, 30)
-        with pytest.raises(ValueError, match="refused: 40 x 30 is more than 1199 pixels; scale the picture down first"):
+        with pytest.raises(ValueError, match="refused: 40 x 30 is more than 1199 pixels; scale the image down first"):
             open_image(source, max_pixels=1199)
     with pytest.raises(ValueError, match="refused: 11000 x 11000 is more than 89478485 pixels"):
         open_image(bare_png(11_000, 11_000), max_pixels=10**9)
@@ -155,15 +156,15 @@ def test_compressed_bmp_is_refused():
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs here")
-def test_what_is_no_regular_file_is_refused_at_once(tmp_path, recognise):
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path, analyzer):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "link.png").symlink_to(tmp_path / "pipe.png")
     for path in (tmp_path / "pipe.png", tmp_path / "link.png", "/dev/ptmx", "/dev/zero", "/dev/null", tmp_path):
         with within(5), pytest.raises(OSError, match="is a directory, a FIFO or a device; give a file"):
             open_image(path)
     with within(10), pytest.raises(OSError, match="a FIFO"):
-        recognise(str(tmp_path / "pipe.png"))
-    ((_, found),) = recognise.embed([(None, tmp_path / "pipe.png")])
+        analyzer.photo(str(tmp_path / "pipe.png"))
+    ((_, found),) = analyzer.embed([(None, tmp_path / "pipe.png")])
     assert "a FIFO" in str(found.error)
 
 

@@ -196,7 +196,7 @@ def classify(checkpoint, small_face, tmp_path, capsys, monkeypatch, recognise):
         recognise.model,
         type("Parts", (), {"tokenizer": recognise.tokenizer, "image_processor": recognise.image_processor}),
     )
-    monkeypatch.setattr("modeling_expclip.media.classify.load_checkpoint", lambda folder: parts)
+    monkeypatch.setattr("modeling_expclip.media.analyzer.load_checkpoint", lambda folder: parts)
 
     def run(labels: str, output) -> tuple[int, str, str]:
         output.unlink(missing_ok=True)

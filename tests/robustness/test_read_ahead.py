@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from modeling_expclip.stream import embed_stream
+from modeling_expclip.media.stream import embed_stream
 from tests.robustness.costs import peak_megabytes
 
 

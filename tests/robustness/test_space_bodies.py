@@ -12,9 +12,9 @@ import av
 import pytest
 from gradio import routes
 
-from space.page import gate, inputs, room, start
-from space.page.forgetful import ForgetfulBlocks
-from space.page.gate import MOST_BODY, Gate
+from space.page import inputs, request_limits, start, uploads
+from space.page.ephemeral import EphemeralBlocks
+from space.page.request_limits import MAX_BODY, RequestLimits
 
 CALL = "/gradio_api/call/classify"
 
@@ -23,9 +23,9 @@ class Door:
     """A gate before an app that reads the whole body; the app keeps what it read, or None where the body broke off."""
 
     def __init__(self) -> None:
-        self.page = ForgetfulBlocks(kept=100, swept=100, streamed=100).queue()
+        self.page = EphemeralBlocks(kept=100, swept=100, streamed=100).queue()
         self.read: list[bytes | None] = []
-        self.gate = Gate(self._app, self.page)
+        self.gate = RequestLimits(self._app, self.page)
 
     async def _app(self, scope, receive, send) -> None:
         body, more = b"", True
@@ -77,45 +77,45 @@ def test_the_last_part_is_withheld_too():
 
 def test_one_long_picture_and_all_labels_are_read():
     door = Door()
-    picture = b"data:image/png;base64," + b"QUJD" * 6_000_000
+    image = b"data:image/png;base64," + b"QUJD" * 6_000_000
     labels = b",".join(b"label %d" % number for number in range(100))
-    body = b'{"data":[{"url":"' + picture + b'"},"' + labels + b'","photo"]}'
-    assert len(body) < MOST_BODY
+    body = b'{"data":[{"url":"' + image + b'"},"' + labels + b'","photo"]}'
+    assert len(body) < MAX_BODY
     assert door.ask(CALL, body) == 200
     assert door.read == [body]
 
 
 def test_only_a_running_stream_takes_pictures():
     door = Door()
-    picture = b'{"data":["' + b"a" * 2**21 + b'","","",null]}'
+    image = b'{"data":["' + b"a" * 2**21 + b'","","",null]}'
     for name in ("waits", "runs"):
-        request = SimpleNamespace(scope={"expclip.received": 0}, _body=picture, _json={})
+        request = SimpleNamespace(scope={"expclip.received": 0}, _body=image, _json={})
         event = SimpleNamespace(_id=name, streaming=True, request=request, data=SimpleNamespace(request=request))
         door.page._queue.event_ids_to_events[name] = event
     door.page._queue.active_jobs = [None, [event]]
-    assert door.ask("/gradio_api/stream/waits", picture) == door.ask("/gradio_api/stream/gone", picture) == 409
+    assert door.ask("/gradio_api/stream/waits", image) == door.ask("/gradio_api/stream/gone", image) == 409
     assert door.read == []
-    assert door.ask("/gradio_api/stream/runs", picture) == 200 and door.read == [picture]
+    assert door.ask("/gradio_api/stream/runs", image) == 200 and door.read == [image]
     assert not {"_body", "_json"} & set(vars(request))
 
 
 def test_a_streams_later_pictures_count_as_waiting():
     door = Door()
-    picture = b'{"data":["' + b"a" * 2**21 + b'","","",null]}'
+    image = b'{"data":["' + b"a" * 2**21 + b'","","",null]}'
     for number in range(8):
         first, later = (
-            SimpleNamespace(request=SimpleNamespace(scope={"expclip.received": size})) for size in (100, MOST_BODY)
+            SimpleNamespace(request=SimpleNamespace(scope={"expclip.received": size})) for size in (100, MAX_BODY)
         )
         door.page._queue.event_ids_to_events[str(number)] = SimpleNamespace(request=first.request, data=later)
-    assert door.ask(CALL, picture) == 503
+    assert door.ask(CALL, image) == 503
     for event in door.page._queue.event_ids_to_events.values():
         event.data.request = event.request
-    assert door.ask(CALL, picture) == 200
+    assert door.ask(CALL, image) == 200
 
 
 def test_a_first_look_at_a_video_has_limits(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    path = tmp_path / "film.mkv"
+    path = tmp_path / "video.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=8)
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
@@ -135,20 +135,20 @@ def test_a_first_look_at_a_video_has_limits(tmp_path, monkeypatch):
 
 def test_uploads_have_room_only_until_the_folder_is_full(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    monkeypatch.setattr(gate, "MOST_UPLOADS", 3 * 2**20)
+    monkeypatch.setattr(request_limits, "MAX_UPLOADS", 3 * 2**20)
     door = Door()
     assert [door.ask("/gradio_api/upload", bytes(2**20)) for _ in range(4)] == [200, 200, 503, 503]
     assert door.ask(CALL, bytes(2**20)) == 200  # which leaves no file
     full = Door()
     (tmp_path / "file").write_bytes(bytes(2**21))
     assert full.ask("/gradio_api/upload", bytes(2**20)) == 503
-    monkeypatch.setattr(room, "_MEASURED_SECONDS", 0)
+    monkeypatch.setattr(uploads, "_MEASURED_SECONDS", 0)
     (tmp_path / "file").unlink()
     assert full.ask("/gradio_api/upload", bytes(2**20)) == 200
 
 
 def test_names_of_uploads_are_swept(tmp_path):
-    page, progress = ForgetfulBlocks(kept=100, swept=0.05, streamed=100).queue(), routes.file_upload_statuses
+    page, progress = EphemeralBlocks(kept=100, swept=0.05, streamed=100).queue(), routes.file_upload_statuses
     kept, gone = tmp_path / "kept.png", tmp_path / "anna.png"
     kept.write_bytes(b"")
     page.upload_file_set.update(map(str, (kept, gone)))
@@ -187,7 +187,7 @@ def test_a_low_limit_of_connections_is_raised(monkeypatch):
         resource.setrlimit(resource.RLIMIT_NOFILE, (low, before[1]))
         monkeypatch.setattr(start, "upload_folder", lambda: nullcontext())
         monkeypatch.setattr(start, "_free_at_once", lambda: None)
-        monkeypatch.setattr("space.page.serve.serve", lambda: None)
+        monkeypatch.setattr("space.page.serve.serve", lambda *_: None)
         monkeypatch.setattr(start.signal, "signal", lambda *_: None)
         start.start()
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1]) != (low, before[1])

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from space.page.inputs import picture_of, video_of
+from space.page.inputs import image_of, video_of
 from tests.space.conftest import EXAMPLES
 
-READERS = pytest.mark.parametrize("read", [picture_of, video_of], ids=["picture", "video"])
+READERS = pytest.mark.parametrize("read", [image_of, video_of], ids=["image", "video"])
 
 
 @pytest.fixture
@@ -43,16 +43,16 @@ def refusal(read: Callable, sent: object) -> str:
 
 @READERS
 def test_other_files_are_neither_opened_nor_shown_to_exist(read, uploads, tmp_path):
-    picture = EXAMPLES / "average-fear.png"
+    image = EXAMPLES / "average-fear.png"
     (tmp_path / "uploads-of-others").mkdir()
-    (tmp_path / "uploads-of-others" / "a.png").write_bytes(picture.read_bytes())
-    (uploads / "link.png").symlink_to(picture)
+    (tmp_path / "uploads-of-others" / "a.png").write_bytes(image.read_bytes())
+    (uploads / "link.png").symlink_to(image)
     (uploads / "loop.png").symlink_to(uploads / "loop.png")
-    (uploads / "way").symlink_to(picture.parent)
+    (uploads / "way").symlink_to(image.parent)
     (uploads / "folder.png").mkdir()
     os.mkfifo(uploads / "pipe.png")
     names = [
-        picture,
+        image,
         "/no/such/file.png",
         "/etc/passwd",
         "/dev/ptmx",
@@ -66,7 +66,7 @@ def test_other_files_are_neither_opened_nor_shown_to_exist(read, uploads, tmp_pa
         uploads / name
         for name in ("link.png", "loop.png", "way/average-fear.png", "folder.png", "pipe.png", "gone.png")
     ]
-    names += [f"http://127.0.0.1:1/gradio_api/file={picture}", "http://127.0.0.1:1/a.png", f"file://{picture}"]
+    names += [f"http://127.0.0.1:1/gradio_api/file={image}", "http://127.0.0.1:1/a.png", f"file://{image}"]
     names += [
         "a\0b",
         f"{uploads}/a\0b",
@@ -74,7 +74,7 @@ def test_other_files_are_neither_opened_nor_shown_to_exist(read, uploads, tmp_pa
         f"{uploads}/" + "x" * 100_000,
         7,
         ["x"],
-        {"path": str(picture)},
+        {"path": str(image)},
         True,
     ]
     said = {refusal(read, {"path": str(name) if isinstance(name, Path) else name}) for name in names}
@@ -102,9 +102,9 @@ def test_what_is_no_file_at_all(read, uploads):
 def test_an_upload_is_read_by_its_path_and_by_its_address(uploads):
     (uploads / "a b%.png").write_bytes((EXAMPLES / "average-fear.png").read_bytes())
     for name in (f"{uploads}/a b%.png", f"https://somewhere.example/gradio_api/file={uploads}/a%20b%25.png"):
-        assert picture_of({"path": name}).size == (192, 192)
+        assert image_of({"path": name}).size == (192, 192)
 
 
 def test_without_a_run_there_are_no_uploads(monkeypatch):
     monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
-    assert "there is no such upload" in refusal(picture_of, {"path": str(EXAMPLES / "average-fear.png")})
+    assert "there is no such upload" in refusal(image_of, {"path": str(EXAMPLES / "average-fear.png")})

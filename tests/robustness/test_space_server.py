@@ -33,7 +33,7 @@ def visitor(attacked) -> Visitor:
 def test_no_function_of_the_page_opens_other_files(visitor):
     """With Gradio's mark of a file and without it, in each function, and in fields that are no files."""
     secret = str(EXAMPLES / "average-fear.png")
-    photo = visitor.function("photo-picture", "photo-reading")
+    photo = visitor.function("photo-image", "photo-result")
     live = visitor.function("live-camera", "live-consent")
     video = visitor.function("video-file", "video-download")
     for path in (secret, "/no/such/file", "/dev/ptmx", f"{visitor.url}/config"):
@@ -126,19 +126,19 @@ def test_small_pictures_that_become_large_ones(visitor, attacked):
 
 
 def test_nothing_of_a_request_is_left_in_memory(visitor, attacked):
-    """Forty pictures by all doors, a quarter of the answers never collected: their bytes, written in base64 or as pixels, are gone."""
+    """Forty images by all doors, a quarter of the answers never collected: their bytes, written in base64 or as pixels, are gone."""
     tile = np.random.default_rng(7).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     row = tile[30, 10:30]
     rgb, bgr = row.tobytes(), row[:, ::-1].tobytes()  # as pixels, and as a BMP has them
     marks = [rgb, bgr, *(base64.b64encode(bgr[k:])[:48] for k in range(3))]
-    photo = visitor.function("photo-picture", "photo-reading")
+    photo = visitor.function("photo-image", "photo-result")
     live = visitor.function("live-camera", "live-consent")
     face = Image.open(io.BytesIO(FACE)).convert("RGB")
     for number in range(40):
-        picture = face.resize((256 + 40 * (number % 5),) * 2)
-        picture.paste(Image.fromarray(tile), (0, 0))
+        image = face.resize((256 + 40 * (number % 5),) * 2)
+        image.paste(Image.fromarray(tile), (0, 0))
         file = io.BytesIO()
-        picture.save(file, "BMP")
+        image.save(file, "BMP")
         sent = {"url": data_url(file.getvalue())}
         assert bgr in file.getvalue() and any(mark in sent["url"].encode() for mark in marks)
         visitor.call([sent, "glad, sad", "photo"], collect=number % 4 != 0)
@@ -148,5 +148,5 @@ def test_nothing_of_a_request_is_left_in_memory(visitor, attacked):
     deadline = time.monotonic() + 30  # the last requests end, and their streams
     while (left := count_in_memory(attacked.process, marks)) and time.monotonic() < deadline:
         time.sleep(1)
-    print(f"of 50 pictures, {left} places in memory still hold bytes")
+    print(f"of 50 images, {left} places in memory still hold bytes")
     assert left == 0

@@ -10,8 +10,8 @@ import time
 import pytest
 from PIL import Image
 
-from modeling_expclip import processing_expclip
-from modeling_expclip.processing_expclip import open_image
+from modeling_expclip.media import images
+from modeling_expclip.media.images import open_image
 from tests.robustness.costs import peak_megabytes, within
 from tests.robustness.pictures import encoded
 from tests.robustness.servers import serve
@@ -33,8 +33,8 @@ def drip(request, start: bytes):
 
 @pytest.fixture
 def hasty(monkeypatch):
-    monkeypatch.setattr(processing_expclip, "_URL_SECONDS", 1)
-    monkeypatch.setattr(processing_expclip, "_URL_BYTES", 5 * 2**20)
+    monkeypatch.setattr(images, "_URL_SECONDS", 1)
+    monkeypatch.setattr(images, "_URL_BYTES", 5 * 2**20)
 
 
 def test_a_whole_answer_is_read():
@@ -105,7 +105,7 @@ def test_redirections_are_followed_but_not_for_ever():
 
 WAITING = """
 import sys
-from modeling_expclip import processing_expclip, stream
+from modeling_expclip.media import images, stream
 from PIL import Image
 def pictures():
     print("reading", flush=True)
@@ -113,9 +113,9 @@ def pictures():
         yield None, sys.argv[2]
 if sys.argv[1] == "alone":
     print("reading", flush=True)
-    processing_expclip.open_image(sys.argv[2])
+    images.open_image(sys.argv[2])
 else:
-    for _ in stream.embed_stream(pictures(), None, None):
+    for _ in stream.find_faces(pictures(), None, None, 0, False, workers=2, ahead=4):
         pass
 """
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from modeling_expclip.cli.main import main
-from modeling_expclip.video import VideoLimits, open_video, read_frames, sample_clip
+from modeling_expclip.media.video import VideoLimits, open_video, read_frames, sample_clip
 from tests.conftest import picture, write_video
 from tests.robustness.costs import peak_megabytes, within
 from tests.robustness.pictures import damaged
@@ -284,10 +284,10 @@ def test_limits_of_folders_of_frames(tmp_path):
 
 
 @pytest.mark.parametrize("options", [{}, {"window": 0.3}, {"clip": "uniform"}])
-def test_limits_reach_the_timeline(videos, recognise, tmp_path, options):
+def test_limits_reach_the_analyzer(videos, analyzer, tmp_path, options):
     path = tmp_path / "film.mp4"
     path.write_bytes(videos[".mp4"])
     seen = []
     with pytest.raises(ValueError, match="has more than 11 frames"):
-        seen.extend(recognise.timeline(path, limits=VideoLimits(frames=11), **options))
+        seen.extend(analyzer.video(path, limits=VideoLimits(frames=11), **options))
     assert bool(seen) == ("clip" not in options)

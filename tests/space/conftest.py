@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,14 +62,24 @@ def server(tmp_path_factory) -> Iterator[Server]:
     assert "Traceback" not in served.log.read_text(), served.log.read_text()
 
 
+def serving(folder: Path) -> AbstractContextManager[Server]:
+    """``python -m space.app``, from this clone."""
+    return started([sys.executable, "-m", "space.app"], ROOT, folder, dict(os.environ))
+
+
 @contextmanager
-def serving(folder: Path) -> Iterator[Server]:
-    """``python -m space.app`` on a free port; offline, and without a face detector where its weights are not at hand."""
+def started(command: list, place: Path, folder: Path, variables: dict[str, str]) -> Iterator[Server]:
+    """A command that serves the page, run in ``place``; what the server writes goes into ``folder``.
+
+    It gets a free port, as its last argument if that is ``--port``, and stays offline; where the face detector's weights are not at
+    hand, it has none.
+    """
     port = free_port()
+    call = [*command, str(port)] if command[-1] == "--port" else command
     served = Server(f"http://127.0.0.1:{port}/", folder / "files", folder / "log.txt")
-    env = os.environ | {
+    env = variables | {
         "GRADIO_SERVER_NAME": "127.0.0.1",
-        "GRADIO_SERVER_PORT": str(port),
+        "GRADIO_SERVER_PORT": "1" if call != command else str(port),
         "GRADIO_TEMP_DIR": str(served.files),
         "HF_HUB_OFFLINE": "1",
         "EXPCLIP_MODEL": "",
@@ -78,7 +88,7 @@ def serving(folder: Path) -> Iterator[Server]:
     if YUNET.is_file():
         env["EXPCLIP_YUNET"] = str(YUNET)
     with served.log.open("w") as log:
-        process = subprocess.Popen([sys.executable, "-m", "space.app"], cwd=ROOT, env=env, stdout=log, stderr=log)
+        process = subprocess.Popen(call, cwd=place, env=env, stdout=log, stderr=log)
         try:
             _wait(served, process)
             yield replace(served, process=process.pid)
@@ -130,7 +140,7 @@ def browser(camera) -> Iterator:
 
 @pytest.fixture
 def group_photo(tmp_path, shared, yunet) -> Path:
-    """Three real faces, one large and two small, on one picture; it lives as long as the test."""
+    """Three real faces, one large and two small, on one image; it lives as long as the test."""
     table = pq.read_table(shared / "data" / "facial_expressions" / "validation.parquet", columns=["image"])
     faces = []
     for row in table.column("image").to_pylist():

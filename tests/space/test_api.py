@@ -13,9 +13,7 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
-from modeling_expclip import MINI, FacialExpressionPipeline
-from modeling_expclip.checkpoint.folder import load_checkpoint
-from modeling_expclip.processing_expclip import open_image
+from modeling_expclip import FaceAnalyzer
 from space.page.inputs import BASIC_LABELS
 
 from .conftest import EXAMPLES, GROUP
@@ -27,11 +25,8 @@ def client(server) -> gradio_client.Client:
 
 
 @pytest.fixture(scope="module")
-def pipeline() -> FacialExpressionPipeline:
-    model, processor = load_checkpoint(MINI)
-    return FacialExpressionPipeline(
-        model=model, tokenizer=processor.tokenizer, image_processor=processor.image_processor
-    )
+def analyzer(yunet) -> FaceAnalyzer:
+    return FaceAnalyzer(detector=yunet)
 
 
 def classify(client, image, labels="", prompts="ensemble10"):
@@ -39,11 +34,10 @@ def classify(client, image, labels="", prompts="ensemble10"):
     return client.predict(image, labels, prompts, api_name="/classify")
 
 
-def test_values_are_the_pipelines(client, pipeline, yunet, monkeypatch):
-    monkeypatch.setenv("EXPCLIP_YUNET", str(yunet))
+def test_values_are_the_analyzers(client, analyzer):
     answer = classify(client, GROUP, "bored\nover the moon, angry", "photo")
     labels = ["bored", "over the moon", "angry"]
-    expected = pipeline(open_image(GROUP), candidate_labels=labels, prompts="photo", faces=True)
+    expected = analyzer.photo(GROUP, labels, prompts="photo")
     assert len(answer) == 5
     for face, truth in zip(answer, expected, strict=True):
         assert list(face) == ["box", "label", "scores"]
@@ -84,7 +78,7 @@ def test_errors_of_images(client, tmp_path):
     Image.new("L", (5001, 5000)).save(tmp_path / "bomb.png")
     for image, begins in (
         (None, "image: there is none yet"),
-        (tmp_path / "text.png", "image: this is not a picture"),
+        (tmp_path / "text.png", "image: this is not an image"),
         (tmp_path / "bomb.png", "image: refused"),
     ):
         with pytest.raises(Exception, match=f"^{begins}"):
@@ -100,9 +94,8 @@ def test_only_this_endpoint_is_offered(client):
     assert client.predict(gradio_client.handle_file(str(GROUP)), api_name="/classify")
 
 
-def test_fifty_at_once_are_all_answered_and_none_mixed_up(server, pipeline, tmp_path, yunet, monkeypatch):
-    """Each asks with a picture and labels of its own, and gets the values of just those."""
-    monkeypatch.setenv("EXPCLIP_YUNET", str(yunet))
+def test_fifty_at_once_are_all_answered_and_none_mixed_up(server, analyzer, tmp_path):
+    """Each asks with an image and labels of its own, and gets the values of just those."""
     examples = sorted(EXAMPLES.glob("*.png"))
     asked = []
     for number in range(50):
@@ -121,14 +114,14 @@ def test_fifty_at_once_are_all_answered_and_none_mixed_up(server, pipeline, tmp_
         answers = list(pool.map(ask, range(50)))
     print(f"50 simultaneous requests: {time.monotonic() - start:.1f} s")
     for (path, labels), answer in zip(asked, answers, strict=True):
-        truth = pipeline(str(path), candidate_labels=labels.split(", "), prompts="class_name", faces=True)
+        truth = analyzer.photo(path, labels.split(", "), prompts="class_name")
         assert len(answer) == len(truth) > 0
         assert answer[0]["scores"] == pytest.approx(truth[0]["scores"], abs=1e-6)
 
 
 def test_agents_find_a_described_tool(server):
     content = base64.b64encode((EXAMPLES / "average-happiness.png").read_bytes()).decode()
-    picture = f"data:image/png;base64,{content}"
+    image = f"data:image/png;base64,{content}"
 
     async def visit():
         async with (
@@ -137,8 +130,8 @@ def test_agents_find_a_described_tool(server):
         ):
             await session.initialize()
             tools = (await session.list_tools()).tools
-            right = await session.call_tool("classify", {"image": picture, "labels": "furious, joyful"})
-            wrong = await session.call_tool("classify", {"image": picture, "labels": "a,a"})
+            right = await session.call_tool("classify", {"image": image, "labels": "furious, joyful"})
+            wrong = await session.call_tool("classify", {"image": image, "labels": "a,a"})
             return tools, right, wrong
 
     tools, right, wrong = asyncio.run(visit())

@@ -13,7 +13,7 @@ from PIL import Image
 from .conftest import GROUP, files_below
 
 LOOPBACK = {"127.0.0.1", "localhost"}
-BARS = "#photo-reading .xc-panel:not([hidden]) .xc-bars tbody tr"
+BARS = "#photo-result .xc-panel:not([hidden]) .xc-bars tbody tr"
 
 
 @pytest.fixture
@@ -47,11 +47,11 @@ def page(visitor, server):
 def upload(page, path) -> None:
     if page.get_by_label("Remove Image").count():
         page.get_by_label("Remove Image").click()
-    page.locator("#photo-picture input[type=file]").set_input_files(path)
+    page.locator("#photo-image input[type=file]").set_input_files(path)
 
 
 def caption(page, begins: str) -> None:
-    page.locator("#photo-reading .xc-caption", has_text=re.compile(f"^{begins}")).wait_for()
+    page.locator("#photo-result .xc-caption", has_text=re.compile(f"^{begins}")).wait_for()
 
 
 def bars(page) -> dict[str, tuple[float, ...]]:
@@ -61,7 +61,7 @@ def bars(page) -> dict[str, tuple[float, ...]]:
     return rows
 
 
-def told(page, message: str) -> None:
+def toast(page, message: str) -> None:
     page.get_by_test_id("toast-body").filter(has_text=message).wait_for()
 
 
@@ -71,13 +71,13 @@ def show_tab(page, name: str) -> None:
 
 def test_the_first_look_shows_an_example(page, yunet):
     assert page.title() == "Exp-CLIP: apparent facial expressions in your own words"
-    assert page.locator("#photo-reading label.xc-box").count() == 5
+    assert page.locator("#photo-result label.xc-box").count() == 5
     both = bars(page)
     assert next(iter(both)) == "happiness" and len(both) == 7
     assert sum(with_head for with_head, _ in both.values()) == pytest.approx(100, abs=0.5)
     assert sum(without for _, without in both.values()) == pytest.approx(100, abs=0.5)
     assert both["happiness"][0] > both["happiness"][1]  # the head at work
-    page.get_by_label("3 surprise").check()  # the radio button of a face, as from a keyboard
+    page.get_by_label("2 surprise").check()  # the radio button of a face, as from a keyboard
     assert next(iter(bars(page))) == "surprise"
 
 
@@ -92,22 +92,22 @@ def test_labels_can_be_tried_on_the_example(page):
 def test_a_photo_its_faces_and_own_labels(page, group_photo):
     upload(page, group_photo)
     caption(page, "3 faces found")
-    photo = page.locator("#photo-reading .xc-photo img").bounding_box()
-    box = page.locator("#photo-reading label.xc-box").first.bounding_box()  # the large face, on the left
+    photo = page.locator("#photo-result .xc-photo img").bounding_box()
+    box = page.locator("#photo-result label.xc-box").first.bounding_box()  # the large face, on the left
     assert photo["x"] < box["x"] and box["x"] + box["width"] < photo["x"] + photo["width"] / 2
     assert "rgba(0, 0, 0, 0)" in page.locator("label.xc-box").first.evaluate("e => getComputedStyle(e).background")
 
-    page.locator("#photo-reading label.xc-box").nth(2).click()
-    assert page.locator(".xc-panel:not([hidden]) .xc-headline").inner_text().startswith("Face 3: apparent expression")
-    before = page.locator("#photo-reading").bounding_box()
+    page.locator("#photo-result label.xc-box").nth(2).click()
+    assert page.locator(".xc-panel:not([hidden]) .xc-headline").inner_text().startswith("Face 2: apparent expression")
+    before = page.locator("#photo-result").bounding_box()
     page.get_by_label("Labels").fill("over the moon\n<b>grumpy</b>, ${1+1}{{value}}\ntaken aback")
     page.get_by_role("button", name="Compare").click()
     page.locator(BARS, has_text="taken aback").wait_for()
     assert set(bars(page)) == {"over the moon", "<b>grumpy</b>", "${1+1}{{value}}", "taken aback"}
-    assert page.locator("#photo-reading tbody b b, #photo-reading th b").count() == 0
+    assert page.locator("#photo-result tbody b b, #photo-result th b").count() == 0
     # The chosen face stays chosen, and nothing above the bars has moved.
-    assert page.locator(".xc-panel:not([hidden]) .xc-headline").inner_text().startswith("Face 3")
-    assert page.locator("#photo-reading").bounding_box()["y"] == before["y"]
+    assert page.locator(".xc-panel:not([hidden]) .xc-headline").inner_text().startswith("Face 2")
+    assert page.locator("#photo-result").bounding_box()["y"] == before["y"]
 
 
 def test_label_and_prompt_sets(page):
@@ -115,7 +115,7 @@ def test_label_and_prompt_sets(page):
     page.get_by_label("Prompt set").first.click()
     page.get_by_role("option", name="class_name").click()
     page.wait_for_function(
-        "before => document.querySelector('#photo-reading .xc-bars b').textContent !== before",
+        "before => document.querySelector('#photo-result .xc-bars b').textContent !== before",
         arg=f"{next(iter(before.values()))[0]:.1f} %",
     )
     page.get_by_label("Label set").first.click()
@@ -129,7 +129,7 @@ def test_an_example_with_one_click(page, yunet):
     page.get_by_role("button", name="average surprise").click()
     caption(page, "One face found")
     assert next(iter(bars(page))) == "surprise"
-    assert page.locator("#photo-picture img").first.evaluate("e => e.naturalWidth") > 0
+    assert page.locator("#photo-image img").first.evaluate("e => e.naturalWidth") > 0
     page.get_by_role("button", name="average anger").click()
     page.locator(".xc-headline", has_text="anger").wait_for()
     page.get_by_label("Remove Image").click()
@@ -139,14 +139,14 @@ def test_an_example_with_one_click(page, yunet):
 def test_mistakes_are_explained(page, tmp_path):
     page.get_by_label("Labels").fill("sad, <img src=x onerror=alert(1)>, sad")
     page.get_by_role("button", name="Compare").click()
-    told(page, "labels: labels 1 and 3 are the same")
+    toast(page, "labels: labels 1 and 3 are the same")
     page.get_by_label("Labels").fill("")
-    (tmp_path / "not-a-picture.png").write_text("hello")
-    upload(page, tmp_path / "not-a-picture.png")
-    told(page, "image: this is not a picture of a known format")
+    (tmp_path / "not-an-image.png").write_text("hello")
+    upload(page, tmp_path / "not-an-image.png")
+    toast(page, "image: this is not an image of a known format")
     Image.new("L", (12000, 12000)).save(tmp_path / "bomb.png")
     upload(page, tmp_path / "bomb.png")
-    told(page, "image: refused")
+    toast(page, "image: refused")
 
 
 def test_the_camera_after_consent(page, server):
@@ -157,18 +157,18 @@ def test_the_camera_after_consent(page, server):
     page.get_by_label("I agree").check()
     page.get_by_text("Click to Access Webcam").click()
     page.get_by_label("capture photo").click()
-    page.locator("#live-reading .xc-bars").wait_for()
-    read = page.locator("#live-reading .xc-photo img")
+    page.locator("#live-result .xc-bars").wait_for()
+    read = page.locator("#live-result .xc-photo img")
     frames = set()
     for _ in range(40):
         frames.add(read.get_attribute("src"))
         page.wait_for_timeout(100)
     assert len(frames) > 3
-    assert page.locator("#live-reading .xc-best th").inner_text() == "happiness"
+    assert page.locator("#live-result .xc-best th").inner_text() == "happiness"
     page.locator("#live-labels textarea").fill("bored, bored")
-    page.locator("#live-reading", has_text="labels 1 and 2 are the same").wait_for()
+    page.locator("#live-result", has_text="labels 1 and 2 are the same").wait_for()
     page.locator("#live-labels textarea").fill("bored, amused")
-    page.locator("#live-reading .xc-bars", has_text="amused").wait_for()
+    page.locator("#live-result .xc-bars", has_text="amused").wait_for()
     page.get_by_label("I agree").uncheck()
     page.get_by_text("The camera appears here").wait_for()
     assert set(files_below(server.files)) <= kept, "a camera frame was written to disk"
@@ -195,13 +195,13 @@ def test_a_short_video(page, short_video, tmp_path, yunet):
     page.locator("#video-timeline li em", has_text=re.compile("nope|_low|<b>x</b>|long")).first.wait_for()
     page.locator("#video-labels textarea").fill("path, glad")
     page.get_by_role("button", name="Read the video").click()
-    told(page, "labels: path is a column of the table")
+    toast(page, "labels: path is a column of the table")
     page.locator("#video-labels textarea").fill("")
 
-    (tmp_path / "film.mp4").write_text("hello")
+    (tmp_path / "video.mp4").write_text("hello")
     page.get_by_label("Clear").first.click()
-    page.locator("#video-file input[type=file]").set_input_files(tmp_path / "film.mp4")
-    told(page, "video: the file is no video")
+    page.locator("#video-file input[type=file]").set_input_files(tmp_path / "video.mp4")
+    toast(page, "video: the file is no video")
 
 
 def test_about_says_what_it_must(page):
@@ -264,7 +264,7 @@ def test_a_photo_from_a_phone_held_upright(page, tmp_path, yunet):
     image.save(tmp_path / "phone.jpg", exif=exif, quality=95)
     upload(page, tmp_path / "phone.jpg")
     caption(page, "5 faces found")
-    shown = page.locator("#photo-reading .xc-photo img")
+    shown = page.locator("#photo-result .xc-photo img")
     assert shown.evaluate("e => e.naturalWidth > e.naturalHeight")
 
 
@@ -274,7 +274,7 @@ FOCUSED = """(() => {
   return (e.getAttribute('aria-label') || e.innerText || e.title || label).trim();
 })()"""
 
-# Texts whose contrast with the nearest painted ground is below 4.5:1 (WCAG AA); what is disabled or lies on a picture is left out.
+# Texts whose contrast with the nearest painted ground is below 4.5:1 (WCAG AA); what is disabled or lies on an image is left out.
 LOW_CONTRAST = """(() => {
   const parse = (c) => { const m = c.match(/[\\d.]+/g).map(Number); return m.length > 3 ? m : [...m, 1]; };
   const light = (c) => c.slice(0, 3).map((v) => v / 255)

@@ -39,7 +39,7 @@ def test_metadata():
 
 
 def test_the_detector_that_is_fetched_beforehand_is_the_one_in_use():
-    from modeling_expclip import faces
+    from modeling_expclip.media import detectors as faces
 
     [entry] = SpaceCard.load(SPACE / "README.md").data.to_dict()["preload_from_hub"]
     assert entry.split() == [faces._REPO, faces._FILE, faces._REVISION]

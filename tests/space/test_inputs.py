@@ -1,4 +1,4 @@
-"""What visitors may send, and what they are told otherwise."""
+"""What visitors may send, and how errors name the field."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from modeling_expclip import PROMPT_SETS
 from space.page import inputs
-from space.page.inputs import BASIC_LABELS, labels_of, picture_of, prompts_of, video_of
+from space.page.inputs import BASIC_LABELS, image_of, labels_of, prompts_of, video_of
 from tests.conftest import picture
 
 
@@ -77,7 +77,7 @@ def test_a_picture_comes_as_a_file_or_as_a_data_url(tmp_path):
     path.write_bytes(content)
     url = f"data:image/png;base64,{base64.b64encode(content).decode()}"
     for sent in ({"path": str(path), "url": None}, {"path": None, "url": url}, {"path": "", "url": url}):
-        assert picture_of(sent).tobytes() == picture().tobytes()
+        assert image_of(sent).tobytes() == picture().tobytes()
 
 
 def sent_file(tmp_path, content: bytes, name: str = "face.png") -> dict:
@@ -89,9 +89,9 @@ def sent_file(tmp_path, content: bytes, name: str = "face.png") -> dict:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "not a picture of a known format"),
-        (b"hello", "not a picture of a known format"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture of a known format"),
+        (b"", "not an image of a known format"),
+        (b"hello", "not an image of a known format"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image of a known format"),
         (encoded(picture(size=(200, 200)))[:5000], "damaged or cut off"),
         (encoded(Image.new("L", (10000, 10000))), "pixels"),
         (encoded(Image.new("L", (16000, 16000))), "pixels"),
@@ -100,7 +100,7 @@ def sent_file(tmp_path, content: bytes, name: str = "face.png") -> dict:
 )
 def test_what_is_no_picture(tmp_path, content, says):
     with pytest.raises(ValueError, match="^image: ") as caught:
-        picture_of(sent_file(tmp_path, content))
+        image_of(sent_file(tmp_path, content))
     assert says in str(caught.value)
     assert str(tmp_path) not in str(caught.value)
 
@@ -108,22 +108,22 @@ def test_what_is_no_picture(tmp_path, content, says):
 def test_missing_deleted_and_too_large_pictures(tmp_path, monkeypatch):
     for nothing in (None, {}, {"path": None, "url": None}, {"path": None, "url": "blob:x"}):
         with pytest.raises(ValueError, match="^image: there is none yet"):
-            picture_of(nothing)
+            image_of(nothing)
     with pytest.raises(ValueError, match="^image: there is no such upload here.* deleted after 10 minutes"):
-        picture_of({"path": str(tmp_path / "gone.png")})
+        image_of({"path": str(tmp_path / "gone.png")})
     with pytest.raises(ValueError, match="^image: the data URL is damaged"):
-        picture_of({"url": "data:image/png;base64,%%%"})
+        image_of({"url": "data:image/png;base64,%%%"})
     content = encoded(picture())
-    monkeypatch.setattr(inputs, "MOST_IMAGE_BYTES", 100)
-    monkeypatch.setattr(inputs, "MOST_DATA_URL", 133)
+    monkeypatch.setattr(inputs, "MAX_IMAGE_BYTES", 100)
+    monkeypatch.setattr(inputs, "MAX_DATA_URL", 133)
     with pytest.raises(ValueError, match="^image: .* MB are "):
-        picture_of(sent_file(tmp_path, content))
+        image_of(sent_file(tmp_path, content))
     with pytest.raises(ValueError, match="^image: more than .* MB"):
-        picture_of({"url": f"data:image/png;base64,{base64.b64encode(content).decode()}"})
+        image_of({"url": f"data:image/png;base64,{base64.b64encode(content).decode()}"})
 
 
 def test_a_video_and_its_length(short_video, tmp_path):
-    sent = sent_file(tmp_path, short_video.read_bytes(), "film.webm")
+    sent = sent_file(tmp_path, short_video.read_bytes(), "video.webm")
     path, seconds = video_of(sent)
     assert str(path) == sent["path"]
     assert seconds == pytest.approx(15 / 8, abs=0.01)
@@ -133,13 +133,13 @@ def test_what_is_no_video(short_video, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="^video: there is none yet"):
         video_of(None)
     with pytest.raises(ValueError, match="^video: (this|the file) is no"):
-        video_of(sent_file(tmp_path, b"hello", "film.mp4"))
+        video_of(sent_file(tmp_path, b"hello", "video.mp4"))
     with pytest.raises(ValueError, match="^video: there is no such upload here"):
         video_of({"path": str(tmp_path / "gone.mp4")})
-    sent = sent_file(tmp_path, short_video.read_bytes(), "film.webm")
-    monkeypatch.setattr(inputs, "MOST_VIDEO_SECONDS", 1)
+    sent = sent_file(tmp_path, short_video.read_bytes(), "video.webm")
+    monkeypatch.setattr(inputs, "MAX_VIDEO_SECONDS", 1)
     with pytest.raises(ValueError, match="^video: 2 seconds are too long; at most 1"):
         video_of(sent)
-    monkeypatch.setattr(inputs, "MOST_VIDEO_BYTES", 10)
+    monkeypatch.setattr(inputs, "MAX_VIDEO_BYTES", 10)
     with pytest.raises(ValueError, match="^video: .* MB are too many"):
         video_of(sent)

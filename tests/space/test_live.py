@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from space.page.live import Smoothed, smooth
-from space.page.recognition import FaceReading
+from space.page.recognition import FaceScores
 
 ASKED = (("glad", "sad"), "photo")
 
 
-def face(glad: float) -> FaceReading:
-    return FaceReading(None, {"glad": glad, "sad": 1 - glad}, {"glad": 1 - glad, "sad": glad})
+def face(glad: float) -> FaceScores:
+    return FaceScores(None, {"glad": glad, "sad": 1 - glad}, {"glad": 1 - glad, "sad": glad})
 
 
 def test_the_first_frame_counts_whole_and_later_ones_by_their_age():
@@ -32,5 +32,5 @@ def test_a_steady_face_gives_steady_bars():
 
 def test_other_labels_begin_anew_on_the_same_clock():
     seen = smooth(Smoothed(5.0, 5.0), face(1.0), ASKED, 6.0)
-    other = smooth(seen, FaceReading(None, {"calm": 1.0}, None), (("calm",), "photo"), 7.0)
+    other = smooth(seen, FaceScores(None, {"calm": 1.0}, None), (("calm",), "photo"), 7.0)
     assert other.scores == {"calm": 1.0} and other.clip_scores is None and other.started == 5.0

@@ -6,10 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from modeling_expclip import MINI, FacialExpressionPipeline
-from modeling_expclip.checkpoint.folder import load_checkpoint
-from modeling_expclip.checkpoint.merge import merge
-from modeling_expclip.processing_expclip import open_image
+from modeling_expclip import MINI, FaceAnalyzer, load_checkpoint, merge
+from modeling_expclip.media.images import open_image
 from space.page.inputs import VIDEO_LIMITS
 from space.page.recognition import Recogniser, without_head
 
@@ -30,18 +28,10 @@ def no_weights(monkeypatch, tmp_path):
     monkeypatch.setenv("EXPCLIP_YUNET", str(tmp_path / "none.onnx"))
 
 
-def pipeline() -> FacialExpressionPipeline:
-    model, processor = load_checkpoint(MINI)
-    return FacialExpressionPipeline(
-        model=model, tokenizer=processor.tokenizer, image_processor=processor.image_processor
-    )
-
-
-def test_faces_and_scores_are_the_pipelines(recogniser, yunet, monkeypatch):
-    monkeypatch.setenv("EXPCLIP_YUNET", str(yunet))
-    picture = open_image(GROUP)
-    expected = pipeline()(picture, candidate_labels=LABELS, prompts="photo", faces=True)
-    read = recogniser.read(picture, recogniser.words(LABELS, "photo"))
+def test_faces_and_scores_are_the_analyzers(recogniser, yunet):
+    image = open_image(GROUP)
+    expected = FaceAnalyzer(detector=yunet).photo(image, LABELS, prompts="photo")
+    read = recogniser.classify(image, recogniser.prototypes(LABELS, "photo"))
     assert len(read) == 5
     for face, answer in zip(read, expected, strict=True):
         assert face.box == answer["box"] and face.label == answer["label"]
@@ -52,11 +42,11 @@ def test_faces_and_scores_are_the_pipelines(recogniser, yunet, monkeypatch):
 
 def test_without_the_head_it_is_clip(no_weights):
     recogniser = Recogniser(MINI)
-    read = recogniser.read(open_image(EXAMPLES / "average-fear.png"), recogniser.words(LABELS, "photo"))
-    own = pipeline()
-    own.model.projection_head = torch.nn.Identity()
-    scores = {a["label"]: a["score"] for a in own(open_image(EXAMPLES / "average-fear.png"), LABELS, prompts="photo")}
-    assert read[0].clip_scores == pytest.approx(scores, abs=1e-6)
+    read = recogniser.classify(open_image(EXAMPLES / "average-fear.png"), recogniser.prototypes(LABELS, "photo"))
+    model, processor = load_checkpoint(MINI)
+    model.projection_head = torch.nn.Identity()
+    [face] = FaceAnalyzer(model, processor, faces=False).photo(EXAMPLES / "average-fear.png", LABELS, prompts="photo")
+    assert read[0].clip_scores == pytest.approx(face["scores"], abs=1e-6)
 
 
 def test_the_clip_beside_it_shares_its_weights():
@@ -70,27 +60,27 @@ def test_the_clip_beside_it_shares_its_weights():
 def test_without_a_detector_the_whole_picture_is_read(no_weights, caplog):
     recogniser = Recogniser()
     assert "no face detector" in caplog.text
-    assert "whole picture" in recogniser.no_detector and not recogniser.no_head
-    [face] = recogniser.read(
-        open_image(EXAMPLES / "average-happiness.png"), recogniser.words(("furious", "joyful"), "ensemble5")
+    assert "whole image" in recogniser.no_detector and not recogniser.no_head
+    [face] = recogniser.classify(
+        open_image(EXAMPLES / "average-happiness.png"), recogniser.prototypes(("furious", "joyful"), "ensemble5")
     )
     assert face.box is None and face.label == "joyful"
 
 
 def test_no_face_in_the_picture(recogniser):
     assert not recogniser.no_detector
-    assert recogniser.read(Image.new("RGB", (640, 480), "#7ab"), recogniser.words(LABELS, "photo")) == []
+    assert recogniser.classify(Image.new("RGB", (640, 480), "#7ab"), recogniser.prototypes(LABELS, "photo")) == []
 
 
 def test_a_plain_clip_has_nothing_to_compare(tmp_path, no_weights):
     merge(MINI, tmp_path / "merged")
     recogniser = Recogniser(str(tmp_path / "merged"))
     assert "plain CLIP" in recogniser.no_head and recogniser.name == "merged"
-    picture = open_image(EXAMPLES / "average-anger.png")
-    [face] = recogniser.read(picture, recogniser.words(LABELS, "photo"))
+    image = open_image(EXAMPLES / "average-anger.png")
+    [face] = recogniser.classify(image, recogniser.prototypes(LABELS, "photo"))
     assert face.clip_scores is None
     ours = Recogniser(MINI)
-    assert face.scores == pytest.approx(ours.read(picture, ours.words(LABELS, "photo"))[0].scores, abs=1e-3)
+    assert face.scores == pytest.approx(ours.classify(image, ours.prototypes(LABELS, "photo"))[0].scores, abs=1e-3)
 
 
 def test_the_model_comes_from_the_environment(monkeypatch, checkpoint, no_weights):
@@ -98,10 +88,9 @@ def test_the_model_comes_from_the_environment(monkeypatch, checkpoint, no_weight
     assert Recogniser().name == "expclip-small"
 
 
-def test_a_video_is_read_as_by_the_pipeline(recogniser, short_video, yunet, monkeypatch):
-    monkeypatch.setenv("EXPCLIP_YUNET", str(yunet))
-    expected = pipeline()(str(short_video), candidate_labels=LABELS, prompts="photo", faces=True)
-    read = list(recogniser.timeline(short_video, recogniser.words(LABELS, "photo"), VIDEO_LIMITS))
+def test_a_video_is_read_as_by_the_analyzer(recogniser, short_video, yunet):
+    expected = list(FaceAnalyzer(detector=yunet).video(short_video, LABELS, prompts="photo"))
+    read = list(recogniser.video(short_video, recogniser.prototypes(LABELS, "photo"), VIDEO_LIMITS))
     assert len(read) == len(expected) > 8
     assert [entry["box"] for entry in read] == [entry["box"] for entry in expected]
     assert read[-1]["scores"] == pytest.approx(expected[-1]["scores"], abs=1e-6)

@@ -12,10 +12,9 @@ import gradio_client
 import pytest
 
 from space.page.blocks import build_page
-from space.page.gate import behind_gate
-from space.page.inputs import KEPT_MINUTES
-from space.page.recognition import FaceReading
-from space.page.start import upload_folder
+from space.page.recognition import FaceScores
+from space.page.request_limits import app_kwargs
+from space.page.uploads import KEPT_MINUTES, upload_folder
 
 from .conftest import EXAMPLES, files_below, free_port
 
@@ -29,15 +28,15 @@ class Guesser:
         self.folder = folder
         self.uploads: list[Path] = []
 
-    def words(self, labels, prompts):
+    def prototypes(self, labels, prompts):
         return labels
 
-    def place(self):
+    def slot(self):
         return nullcontext()
 
-    def read(self, picture, labels):
+    def classify(self, image, labels):
         self.uploads = files_below(self.folder)
-        return [FaceReading(None, {label: 1 / len(labels) for label in labels}, None)]
+        return [FaceScores(None, {label: 1 / len(labels) for label in labels}, None)]
 
 
 @pytest.fixture
@@ -53,7 +52,7 @@ def page(monkeypatch, guesser) -> Iterator:
     assert frequency + age <= 60 * KEPT_MINUTES
     page.delete_cache = (1, 10)  # seconds; a slow machine needs some between upload and answer
     page.launch(
-        server_port=free_port(), prevent_thread_lock=True, quiet=True, ssr_mode=False, app_kwargs=behind_gate(page)
+        server_port=free_port(), prevent_thread_lock=True, quiet=True, ssr_mode=False, app_kwargs=app_kwargs(page)
     )
     yield page
     page.close()

@@ -17,9 +17,9 @@ import datasets
 from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, Value
 from PIL import Image as PIL
 
-from modeling_expclip.faces import FaceDetector, crop_face
 from modeling_expclip.media.crop_check import crops_warning
-from modeling_expclip.processing_expclip import image_endings, open_image
+from modeling_expclip.media.detectors import FaceDetector, crop_face
+from modeling_expclip.media.images import image_endings, open_image
 from modeling_expclip.prompts import canonical_label
 
 from ..recipe import FacesRecipe

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from modeling_expclip.processing_expclip import image_endings
+from modeling_expclip.media.images import image_endings
 from modeling_expclip.prompts import LABEL_SETS
 
 from ..support.processes import rank
@@ -153,7 +153,7 @@ def _affectnet(root: Path) -> Iterator[Entry]:
     for image in _images(root / "images"):
         annotation = root / "annotations" / f"{image.stem}_exp.npy"
         try:
-            number = str(np.load(annotation, allow_pickle=False).item())
+            number = str(np.load(annotation, allow_pickle=False).item())  # noqa: TID251, no pickles
         except OSError:
             raise
         except Exception as error:  # numpy raises many kinds on damaged files

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from modeling_expclip.processing_expclip import image_endings
+from modeling_expclip.media.images import image_endings
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # FER2013Train -> FER, Train; val_set -> val, set
 _PARTS = {  # of several that fit, the first: FER2013's PublicTest is for validation

@@ -16,8 +16,8 @@ from pathlib import Path
 from datasets import Dataset
 from PIL import Image
 
+from modeling_expclip.media.video import clip_indices
 from modeling_expclip.prompts import LABEL_SETS, canonical_label
-from modeling_expclip.video import clip_indices
 
 from ..data.faces import NoFaceError, find_face, image_bytes, load_faces, read_image
 from ..data.layouts import Entry, find_entries, split_layout

@@ -8,7 +8,7 @@ import pytest
 from datasets import Dataset, Features, Image, Value
 
 from modeling_expclip import LABEL_SETS
-from modeling_expclip.video import sample_clip
+from modeling_expclip.media.video import sample_clip
 from tests.conftest import picture
 from training.data.faces import load_faces
 from training.evaluation.samples import load_samples
