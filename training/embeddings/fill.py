@@ -11,7 +11,6 @@ import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from tqdm import tqdm
 from modeling_expclip.system.lock import only_run
 
 from ..data.faces import contents, face_columns, face_detector, face_of, image_bytes, load_faces, warn_of_scenes
+from ..data.read_ahead import read_ahead
 from ..data.streams import Stream
 from ..models.clip import FrozenClip
 from ..models.sources import origin_of
@@ -31,8 +31,6 @@ from ..support.processes import local_device, rank, world_size
 from ..teachers.registry import check, load_teacher, teacher_origin
 from . import cache
 from .cache import Shard, VectorSet
-
-_READERS = 4  # threads that decode images; Pillow works outside Python's lock
 
 
 @dataclass
@@ -121,22 +119,20 @@ def embed_shard(
             return content, error
 
     seen: set[str] = set()
-    with ThreadPoolExecutor(_READERS) as readers:
-        batches = _lookahead(readers, read, _batched(rows, faces.batch_size))
-        for records, loaded in batches:
-            for record, (content, _) in zip(records, loaded):
-                if record["id"] in seen:
-                    raise ValueError(f"the id {record['id']!r} occurs twice; ids must tell faces apart")
-                seen.add(record["id"])
-                box = record["box"] if faces.crop == "boxes" else None
-                size = -1 if content is None else len(content)
-                digest.update(f"{record['id']}\0{box}\0{size}\0".encode() + (content or b""))
-                for column, sha in items.items():
-                    if column != "image":
-                        sha.update(f"{record[column]!r}\0".encode())
-            for job in todo:
-                _embed_batch(job, progress[id(job)], records, [face for _, face in loaded])
-            step(len(records))
+    for records, loaded in read_ahead(read, _batched(rows, faces.batch_size)):
+        for record, (content, _) in zip(records, loaded):
+            if record["id"] in seen:
+                raise ValueError(f"the id {record['id']!r} occurs twice; ids must tell faces apart")
+            seen.add(record["id"])
+            box = record["box"] if faces.crop == "boxes" else None
+            size = -1 if content is None else len(content)
+            digest.update(f"{record['id']}\0{box}\0{size}\0".encode() + (content or b""))
+            for column, sha in items.items():
+                if column != "image":
+                    sha.update(f"{record[column]!r}\0".encode())
+        for job in todo:
+            _embed_batch(job, progress[id(job)], records, [face for _, face in loaded])
+        step(len(records))
     for known in cache.sets_in(jobs[0].vectors.folder.parent):
         if known.has(index) and known.digest(index) != digest.hexdigest():
             raise ValueError(
@@ -191,20 +187,6 @@ def _batched(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[st
     rows = iter(rows)
     while batch := list(itertools.islice(rows, size)):
         yield batch
-
-
-def _lookahead(
-    readers: ThreadPoolExecutor, read: Callable, batches: Iterable[list]
-) -> Iterator[tuple[list[dict[str, Any]], list]]:
-    """Batches with what ``read`` makes of their rows; the next one is read while the caller works on this one."""
-    waiting = None
-    for batch in batches:
-        reading = (batch, [readers.submit(read, record) for record in batch])
-        if waiting is not None:
-            yield waiting[0], [future.result() for future in waiting[1]]
-        waiting = reading
-    if waiting is not None:
-        yield waiting[0], [future.result() for future in waiting[1]]
 
 
 def embed(recipe: Recipe, sources: list[str], output: Path, shard_size: int, *, streaming: bool = False) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
-from modeling_expclip.checkpoint.convert import read_pth
+from modeling_expclip.checkpoint.pth import read_pth
 
 # What the file may hold beside a CLIP: FaRL's masked-image part, which only its pretraining used, and notes on sizes.
 _NOT_CLIP = re.compile(

@@ -32,6 +32,7 @@ from tqdm import tqdm
 from modeling_expclip.system.files import read_json, whole_file, write_csv, write_json
 
 from ..data.faces import face_detector, warn_of_scenes
+from ..data.read_ahead import read_ahead
 from ..support.plots import confusion_matrix
 from ..support.processes import rank, world_size
 from . import comparison
@@ -297,22 +298,25 @@ def _features(
     errors: dict[int, str] = {}
     found: dict[int, torch.Tensor] = {}
     bar = tqdm(total=len(mine), desc=title, unit=" samples", disable=rank() > 0)
-    for start in range(0, len(mine), batch_size):
-        rows = list(mine[start : start + batch_size])
-        frames = {}
-        for row in rows:
-            if samples.labels[row] not in classes:
-                errors[row] = f"labelled {samples.labels[row]}, which is no candidate"
-                continue
-            try:
-                frames[row] = samples.frames(row)
-            except MemoryError:
-                raise
-            except Exception as error:  # decoders raise many kinds on damaged files; the row keeps its reason
-                errors[row] = f"{type(error).__name__}: {error}"
+    clips = samples.short_clips is not None
+
+    def read(row: int) -> list[PIL.Image.Image] | str:
+        """The sample's frames, or why it has none."""
+        if samples.labels[row] not in classes:
+            return f"labelled {samples.labels[row]}, which is no candidate"
+        try:
+            return samples.frames(row)
+        except MemoryError:
+            raise
+        except Exception as error:  # decoders raise many kinds on damaged files; the row keeps its reason
+            return f"{type(error).__name__}: {error}"
+
+    batches = [list(mine[start : start + batch_size]) for start in range(0, len(mine), batch_size)]
+    for rows, contents in read_ahead(read, batches):
+        errors |= {row: content for row, content in zip(rows, contents) if isinstance(content, str)}
+        frames = {row: content for row, content in zip(rows, contents) if not isinstance(content, str)}
         if frames:
             images = list(frames.values())
-            clips = samples.short_clips is not None
             features = model.video_features(images) if clips else model.image_features([image for (image,) in images])
             found |= dict(zip(frames, features))
         bar.update(len(rows))

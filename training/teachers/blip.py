@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, BlipImageProcessorPil
 
-from modeling_expclip.checkpoint.convert import paper_image_processor
+from modeling_expclip.checkpoint.processors import paper_image_processor
 
 from ..models.loading import DTYPES
 from ..recipe import TeacherRecipe
