@@ -122,7 +122,7 @@ def main(argv: list[str] | None = None, prog: str = f"python -m {__spec__.name}"
     places = [(folder_name(pair.name), pair.benchmark) for pair in pairs]
     twice = {place for place in places if places.count(place) > 1}
     if twice:
-        raise ValueError(f"{' on '.join(sorted(twice)[0])} is asked for twice; give models names with NAME=MODEL")
+        raise ValueError(f"{' on '.join(sorted(twice)[0])} is given twice; give models names with NAME=MODEL")
     with only_run(arguments.output, rank()):
         rows, groups, compared = evaluate(
             pairs, prompts, arguments.output, batch_size=arguments.batch_size, dtype=arguments.dtype

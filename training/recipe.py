@@ -40,7 +40,7 @@ class ClipRecipe:
 class TeacherRecipe:
     """Where knowledge comes from; see ``teachers.py`` for the kinds.
 
-    ``instruction``: what the teacher is told, or a list to embed several in one pass. ``pooling``: ``all`` takes the mean over
+    ``instruction``: the prompt of the teacher, or a list to embed several in one pass. ``pooling``: ``all`` takes the mean over
     every token the teacher's encoder saw, ``image`` over the image's. ``layer``: which hidden state (kind ``image-text``).
     ``column``: the column with captions or vectors (kinds ``captions`` and ``vectors``).
     """

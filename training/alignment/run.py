@@ -1,4 +1,4 @@
-"""A training run: a recipe and pairs of vectors come in, a complete Exp-CLIP checkpoint leaves in the run's folder.
+"""A training run: from a recipe and pairs of vectors to a complete Exp-CLIP checkpoint in the run's folder.
 
 DIR/recipe.yaml          what the run was begun with; a run that continues must have the same
 DIR/checkpoint-N/        head, optimizer and state, to resume from
@@ -99,7 +99,7 @@ class ImageDataset(Dataset):
             raise ValueError("training from images needs a teacher that looks at images, and one instruction")
         if recipe.faces.crop == "detect":
             raise ValueError(
-                "faces.crop: detect needs an embedding cache, which lists images without a face: training.embed"
+                "faces.crop: detect needs an embedding cache, which lists images without a face: expclip embed"
             )
         self.recipe = recipe
         self.faces = load_faces(sources, columns=face_columns(recipe.faces), frames=recipe.faces.frames)
@@ -262,7 +262,7 @@ def training_arguments(settings: TrainingRecipe, faces: int, output: Path, evalu
     if arguments.n_gpu > 1:  # asking sets the devices up, after which the number stays as it is set here
         print(
             f"training on 1 of {arguments.n_gpu} devices, {arguments.n_gpu - 1} idle; "
-            f"`torchrun --nproc_per_node {arguments.n_gpu} -m training.train ...` trains on all of them"
+            f"`torchrun --nproc_per_node {arguments.n_gpu} -m {__package__.partition('.')[0]}.train ...` trains on all of them"
         )
         # As the Trainer itself sets it where it must not multiply the batch and split it over nn.DataParallel's copies: each would
         # compare its faces with its own only, in fewer steps, and fewer faces than that batch would make none.
@@ -313,11 +313,11 @@ def write_checkpoint(
 ) -> None:
     """The complete checkpoint, verified in a folder of its own and then moved into ``output``."""
     teacher = recipe.teacher
-    told = f', told: "{teacher.instruction}"' if teacher.instruction else ""
+    instruction = f', instruction: "{teacher.instruction}"' if teacher.instruction else ""
     card = checkpoint_card(
         f"Exp-CLIP on {Path(recipe.clip.model).name}",
         f"The CLIP `{Path(recipe.clip.model).name}`, frozen, with a projection head trained on {faces} faces without labels for {steps} steps. "
-        f"Teacher: {teacher.kind}{f' `{teacher.model}`' if teacher.model else ''}{told}. `recipe.yaml` has every setting.",
+        f"Teacher: {teacher.kind}{f' `{teacher.model}`' if teacher.model else ''}{instruction}. `recipe.yaml` has every setting.",
         base_model=None if Path(recipe.clip.model).is_dir() or "/" not in recipe.clip.model else recipe.clip.model,
     )
     final = output / "final"
@@ -360,8 +360,10 @@ def _begin(output: Path, begun: dict[str, Any]) -> None:
         shutil.rmtree(left, ignore_errors=True)
 
 
-def _different(found: Any, asked: Any, place: str = "") -> str:
-    if isinstance(found, dict) and isinstance(asked, dict):
-        parts = [_different(found.get(key), asked.get(key), f"{place}.{key}".lstrip(".")) for key in {**found, **asked}]
+def _different(found: Any, wanted: Any, place: str = "") -> str:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        parts = [
+            _different(found.get(key), wanted.get(key), f"{place}.{key}".lstrip(".")) for key in {**found, **wanted}
+        ]
         return "; ".join(filter(None, parts))
-    return "" if found == asked else f"{place} {found!r}, now {asked!r}"
+    return "" if found == wanted else f"{place} {found!r}, now {wanted!r}"

@@ -61,7 +61,7 @@ def load_faces(
     reserved = sorted(set(columns) & set(SCHEMA))
     if reserved:
         raise ValueError(
-            f"the column {reserved[0]!r} cannot be asked for beside {', '.join(SCHEMA)}; rename it in the data"
+            f"the column {reserved[0]!r} cannot be a further column beside {', '.join(SCHEMA)}; rename it in the data"
         )
     names = _names([split_layout(source)[1] for source in sources]) if len(sources) > 1 else [""]
     parts = [_load(source, name, labels, tuple(columns), frames, streaming) for source, name in zip(sources, names)]
@@ -208,7 +208,7 @@ def _load(source: str, prefix: str, labels: Labels, columns: tuple[str, ...], fr
         raise ValueError(f"{path} is neither a folder, a .parquet file, nor an annotation list (.txt)")
     entries = find_entries(folder, layout or ("list" if folder.is_file() else "folders"))
     if columns:
-        raise ValueError(f"{path}: the columns {', '.join(columns)} are asked for; put images and columns into Parquet")
+        raise ValueError(f"{path}: the columns {', '.join(columns)} are needed; put images and columns into Parquet")
     return _from_entries(entries, path, prefix, labels, frames)
 
 
@@ -313,7 +313,7 @@ def _table(
 
 
 def _opens_files(feature: Any) -> bool:
-    """Whether ``datasets`` would open what a column names when a row is asked for, as it does for pictures, sound and films."""
+    """Whether ``datasets`` would open what a column names when a row is read, as it does for images, sound and video."""
     inner = feature.values() if isinstance(feature, dict) else [getattr(feature, "feature", None)]
     return hasattr(feature, "decode_example") or any(_opens_files(part) for part in inner if part is not None)
 

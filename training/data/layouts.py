@@ -279,7 +279,7 @@ def _annotation_list(path: Path, frames_root: Path | None = None) -> Iterator[En
     if missing:
         raise FileNotFoundError(
             f"{missing[0]} ({len(missing)} of the list's {len(rows)} are missing); say with --frames-root NAME=FOLDER of "
-            "training.benchmark where the clips lie, or mend the list"
+            "expclip benchmark where the clips lie, or mend the list"
         )
     other = [entry for entry in entries if entry.listed != len(entry.frames)]
     if other:

@@ -63,8 +63,8 @@ def _kind(recipe: ClipRecipe | TeacherRecipe) -> str:
 
 def _is_for(name: str, content: dict[str, Any], recipe: ClipRecipe | TeacherRecipe, instruction: str | None) -> bool:
     """Whether a set of this name, made with ``content``, holds what the recipe asks for."""
-    asked = _deciding(set_recipe(recipe, instruction), recipe)
-    return name.startswith(f"{_kind(recipe)}-") and _deciding(content["recipe"], recipe) == asked
+    wanted = _deciding(set_recipe(recipe, instruction), recipe)
+    return name.startswith(f"{_kind(recipe)}-") and _deciding(content["recipe"], recipe) == wanted
 
 
 def _deciding(settings: dict[str, Any], recipe: ClipRecipe | TeacherRecipe) -> dict[str, Any]:
@@ -121,7 +121,7 @@ class VectorSet:
 
     def made_with(self) -> dict[str, Any]:
         """What ``begin`` recorded."""
-        remedy = f"remove {self.folder} and run training.embed again"
+        remedy = f"remove {self.folder} and run expclip embed again"
         found = read_json(self.folder / "set.json", remedy)
         if not _is_set(found):
             raise ValueError(f"{self.folder / 'set.json'} does not say what the set was made with; {remedy}")
@@ -152,7 +152,7 @@ class VectorSet:
             raise self._damaged(index, error) from error
 
     def _damaged(self, index: int, error: object) -> ValueError:
-        return ValueError(f"{self.path(index)} is damaged ({error}); remove it and run training.embed again")
+        return ValueError(f"{self.path(index)} is damaged ({error}); remove it and run expclip embed again")
 
     def write(self, index: int, shard: Shard) -> None:
         width = shard.vectors.shape[1]
@@ -194,7 +194,7 @@ def begin(cache: Path, data: dict[str, Any]) -> None:
             unknown = name == "rows" and None in (there, value)  # of a stream, before its end
             if name != "sources" and there != value and not unknown:
                 raise ValueError(
-                    f"{cache} was begun with {name} {there}, asked for is {value}; "
+                    f"{cache} was begun with {name} {there}, wanted is {value}; "
                     "use another --output, or the same data and settings"
                 )
         return
@@ -269,14 +269,14 @@ def complete_set(cache: Path, sets: dict[str, Any], recipe: ClipRecipe | Teacher
     for name, entry in sets.items():
         if _is_for(name, entry, recipe, instruction):
             return VectorSet(cache / name)
-    asked = set_recipe(recipe, instruction)
+    wanted = set_recipe(recipe, instruction)
     there = [_defaults(type(recipe)) | entry["recipe"] for name, entry in sets.items() if name.startswith(kind)]
-    held = "; ".join(_differences(asked, other) for other in there) or "none that is complete"
+    held = "; ".join(_differences(wanted, other) for other in there) or "none that is complete"
     raise ValueError(
-        f"{cache} has no complete {kind} vectors as the recipe wants them ({asked['model'] or asked['kind']}). "
-        f"It has: {held}. Run training.embed with this recipe"
+        f"{cache} has no complete {kind} vectors as the recipe wants them ({wanted['model'] or wanted['kind']}). "
+        f"It has: {held}. Run expclip embed with this recipe"
     )
 
 
-def _differences(asked: dict[str, Any], held: dict[str, Any]) -> str:
-    return ", ".join(f"{k} {held.get(k)!r} (asked: {v!r})" for k, v in asked.items() if held.get(k) != v)
+def _differences(wanted: dict[str, Any], held: dict[str, Any]) -> str:
+    return ", ".join(f"{k} {held.get(k)!r} (wanted: {v!r})" for k, v in wanted.items() if held.get(k) != v)

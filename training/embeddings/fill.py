@@ -1,6 +1,6 @@
 """The embedding pass: CLIP and a teacher see every face once, their vectors go to the embedding cache.
 
-Faces come in as ``data.py`` loads them, in shards of consecutive rows; each shard becomes one Parquet file of CLIP's vectors
+Faces are read as ``data/faces.py`` loads them, in shards of consecutive rows; each shard becomes one Parquet file of CLIP's vectors
 and one for each of the teacher's instructions. What is there already is checked against the faces and not made again.
 """
 
@@ -224,7 +224,7 @@ def _fill(recipe: Recipe, sources: list[str], output: Path, shard_size: int, str
     for instruction in recipe.teacher.instructions:
         vectors = cache.find_set(output, recipe.teacher, instruction)
         vectors.begin(recipe.teacher, instruction, origin)
-        jobs.append(Job(vectors, column, lambda items, told=instruction: teacher()(items, told)))
+        jobs.append(Job(vectors, column, lambda items, text=instruction: teacher()(items, text)))
 
     if recipe.faces.crop == "none":
         first = contents(faces if total is not None else _named(iter(faces), sources))

@@ -1,6 +1,6 @@
-"""Every model the zero-shot benchmark compares, behind one door.
+"""Adapters that give zero-shot models one interface.
 
-In: a folder, a Hub id or a short name, with ``KIND:`` in front where its config does not say how it is to be asked. Out: a
+In: a folder, a Hub id or a short name, with ``KIND:`` in front where its config does not say how it is scored. Out: a
 `ZeroShotModel`: faces become features once; features and prompts become logits. So the runner is the same for all models.
 """
 
@@ -65,7 +65,7 @@ def load_zero_shot_model(
     """Loads any model the benchmark can compare.
 
     Args:
-        model: a folder, a Hub id, or ``expclip-mini``. Its config decides how it is asked, unless one of these stands in front:
+        model: a folder, a Hub id, or ``expclip-mini``. Its config decides how it is scored, unless one of these stands in front:
             ``clip-of:ID`` an Exp-CLIP's towers and preprocessing without its head; ``blip2-itc:ID`` and ``blip2-itm:ID`` BLIP-2's
             image-text contrastive and matching scores; ``farl:PATH.pth`` FaRL's released file.
         revision: of the Hub id.
@@ -104,7 +104,7 @@ class _Adapter:
         self.model = model
         self.image_processor = image_processor
         self.tokenizer = tokenizer
-        self._encoded = functools.cache(self.encode)  # the same few prompts are asked of all features
+        self._encoded = functools.cache(self.encode)  # the same few prompts for all features
 
     def embed(self, images: list) -> torch.Tensor:
         """At most _BATCH images -> (B, ...), in whatever dtype and place they were computed."""
@@ -248,7 +248,7 @@ class XClip(_Adapter):
 
 
 class Kind(NamedTuple):
-    """How a type of model is loaded and asked."""
+    """How a type of model is loaded and scored."""
 
     model_type: str
     model_class: type
@@ -298,7 +298,7 @@ def _unsupported(model: str, prefix: str | None, model_type: str | None) -> str:
         return f"{holds}; {prefix}: expects one of type {KINDS[prefix].model_type!r}"
     choices = [f"{name}:{model}" for name in PREFIXES if name in KINDS and KINDS[name].model_type == model_type]
     if choices:
-        return f"{holds}, which can be asked in more than one way; choose {' or '.join(choices)}"
+        return f"{holds}, which can be scored in more than one way; choose {' or '.join(choices)}"
     types = ", ".join(name for name in KINDS if name not in PREFIXES)
     return (
         f"{holds}, which is not supported; expected one of {types}, or {', '.join(f'{p}:' for p in PREFIXES)} in front"

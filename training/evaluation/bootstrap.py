@@ -1,4 +1,4 @@
-"""Bootstrap of WAR and UAR over samples: classes given and true come in, percentile intervals in percent leave.
+"""Percentile intervals of WAR and UAR, in percent, by bootstrap over samples.
 
 A resample is drawn as counts, not as samples, so 1,000 resamples of any number of samples take milliseconds.
 """

@@ -1,4 +1,4 @@
-"""Paired differences between models on the same samples: the predictions of finished pairs come in, one row a pair of models leaves."""
+"""Paired differences between models on the same samples, from the predictions of finished pairs: one row for each two models."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def write_report(
         rows, groups, compared: of results.csv, groups.csv and differences.csv.
     """
     measured, title = overall(rows), "Zero-shot evaluation"
-    pictures = [path.relative_to(output).as_posix() for path in sorted(output.glob("*/*/confusion-*.png"))]
+    plots = [path.relative_to(output).as_posix() for path in sorted(output.glob("*/*/confusion-*.png"))]
     note = (
         "Scores are percent, their differences percentage points, with 95 % bootstrap intervals over samples in brackets. UAR: mean recall of "
         "the classes that occur; uar_minN: of those with at least N samples. WAR: accuracy."
@@ -83,8 +83,8 @@ def write_report(
             for tag, row in [("th", header), *(("td", r) for r in cells)]
         ]
         page += [f"<h2>{html.escape(heading)}</h2><table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"]
-    markdown += [f"![{path}]({path})" for path in pictures]
-    page += [f"<img src='{html.escape(path, quote=True)}' alt='{html.escape(path, quote=True)}'>" for path in pictures]
+    markdown += [f"![{path}]({path})" for path in plots]
+    page += [f"<img src='{html.escape(path, quote=True)}' alt='{html.escape(path, quote=True)}'>" for path in plots]
     write_text(output / "report.md", "\n\n".join(markdown) + "\n")
     write_text(output / "report.html", "\n".join(page) + "</html>\n")
     for model in dict.fromkeys(row["model"] for row in measured):

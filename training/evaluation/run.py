@@ -2,7 +2,7 @@
 
     OUTPUT/results.csv                            one row a model, benchmark, fold and prompt set
     OUTPUT/differences.csv                        of each two models on the same data, with intervals
-    OUTPUT/groups.csv                             one row a group of people, where groups were asked for
+    OUTPUT/groups.csv                             one row a group of people, with --group
     OUTPUT/MODEL/BENCHMARK/predictions.parquet    every sample: true class, probabilities, or why it has none
     OUTPUT/MODEL/BENCHMARK/rows.json              the pair's rows of results.csv; there once the pair is done
 
@@ -165,7 +165,7 @@ def evaluate(pairs: Sequence[Pair], prompts: Sequence[str], output: Path, *, bat
 
 
 def _check_counts(pair: Pair, folds: dict[str, Samples]) -> None:
-    """Raises ValueError before anything is computed where no class is as large as is asked."""
+    """Raises ValueError before anything is computed where no class has ``min_samples``."""
     for fold, samples in folds.items():
         known = [label for label in samples.labels if not pair.classes or label in pair.classes]
         largest = max(map(known.count, {*known}), default=pair.min_samples)  # without any, the run says why
@@ -175,12 +175,12 @@ def _check_counts(pair: Pair, folds: dict[str, Samples]) -> None:
             )
 
 
-def _is_done(pair: Pair, output: Path, asked: dict[str, Any], weights: str, folds: dict[str, Samples]) -> bool:
+def _is_done(pair: Pair, output: Path, request: dict[str, Any], weights: str, folds: dict[str, Samples]) -> bool:
     folder = pair.folder(output)
     if not (folder / _DONE).exists():
         return False
     found = _done(folder)
-    changed = [name for name in asked if found["request"].get(name) != asked[name]]
+    changed = [name for name in request if found["request"].get(name) != request[name]]
     if found["weights"] != weights:
         changed.append(f"content of the model {pair.model} (it was {found['weights']:.19}, it is {weights:.19})")
     if (
@@ -284,8 +284,8 @@ def _run(
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / _PREDICTIONS) as part:
         pq.write_table(pa.concat_tables(tables), part)
-    title, picture = f"{pair.name} on {pair.benchmark}, {prompts[-1]}", folder / f"confusion-{prompts[-1]}.png"
-    confusion_matrix(matrix, classes, title, picture)
+    title, plot = f"{pair.name} on {pair.benchmark}, {prompts[-1]}", folder / f"confusion-{prompts[-1]}.png"
+    confusion_matrix(matrix, classes, title, plot)
     content = {"weights": weights, "data": data, "stamp": stamp, "request": pair.request(prompts, dtype)}
     write_json(folder / _DONE, content | {"classes": classes, "rows": rows, "groups": groups})
 

@@ -1,6 +1,6 @@
 """Labelled images and clips for evaluation: a benchmark's data on disk becomes samples with frames, a class and a group.
 
-In: ``[LAYOUT=]PATH`` as ``data.py`` takes it. Out: one ``Samples`` a fold; frames are decoded when they are asked for, so a data set of any
+In: ``[LAYOUT=]PATH`` as ``data/faces.py`` takes it. Out: one ``Samples`` a fold; frames are decoded on access, so a data set of any
 size costs the memory of its names.
 """
 

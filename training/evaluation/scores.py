@@ -1,4 +1,4 @@
-"""WAR and UAR of a fold, of several folds and of groups of people: class indices come in, columns of results.csv and groups.csv leave."""
+"""WAR and UAR of a fold, of several folds and of groups of people, as columns of results.csv and groups.csv."""
 
 from __future__ import annotations
 

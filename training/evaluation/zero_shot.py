@@ -1,4 +1,4 @@
-"""Zero-shot evaluation of a head from cached vectors: labelled faces and prompts come in once, WAR and UAR leave per head.
+"""Zero-shot WAR and UAR of a head, along training, from vectors of labelled faces and prompts that are computed once.
 
 Before the head everything is frozen, so scoring another W costs two small matrix products.
 """

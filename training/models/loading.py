@@ -21,6 +21,6 @@ def not_loaded(model: str, what: str, error: Exception) -> Exception:
         extra = EXTRAS[missing[0]]
         return ImportError(
             f"the {what} of {model} needs {' and '.join(missing)}, which is not installed: "
-            f'pip install -e ".[{extra}]" in the clone of this repository'
+            f"pip install 'expclip[{extra}]'"
         )
     return ValueError(f"{model} (folder or Hub id) has no {what} to load: {words}")

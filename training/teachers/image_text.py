@@ -38,7 +38,7 @@ class ImageTextTeacher(Teacher):
         self.model = load_model(AutoModelForImageTextToText, spec, device)
 
     def prompt(self, instruction: str) -> str:
-        """One image and the instruction, as this model is used to being asked."""
+        """One image and the instruction in this model's own format."""
         if getattr(self.processor, "chat_template", None):
             content = [{"type": "image"}] + [{"type": "text", "text": instruction}] * bool(instruction)
             return self.processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False)

@@ -307,8 +307,8 @@ def test_a_run_of_version_0_1_is_recognised_by_its_old_words(tmp_path, recipe, c
 def test_a_cache_for_another_recipe_is_refused(tmp_path, recipe, cached):
     _, cache = cached()
     for override, message in (
-        ("clip.preprocessing=own", "no complete clip vectors .*preprocessing 'paper' .asked: 'own'"),
-        ("teacher.instruction=Look.", "no complete teacher vectors .*instruction '' .asked: 'Look.'"),
+        ("clip.preprocessing=own", "no complete clip vectors .*preprocessing 'paper' .wanted: 'own'"),
+        ("teacher.instruction=Look.", "no complete teacher vectors .*instruction '' .wanted: 'Look.'"),
     ):
         with pytest.raises(ValueError, match=message):
             train_from_cache(load_recipe(recipe(), [override]), cache, tmp_path / "run", {}, CLASSES)
