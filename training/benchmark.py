@@ -134,7 +134,12 @@ def main(argv: list[str] | None = None, prog: str = f"python -m {__spec__.name}"
         print(
             f"{row['model']:24} {row['benchmark']:20} {row['fold']:5} {row['prompt_set']:12} UAR {row['uar']:6.2f}  WAR {row['war']:6.2f}  n {row['n']}"
         )
-    tables = ["results.csv", *(["groups.csv"] if groups else []), *(["differences.csv"] if compared else [])]
+    tables = [
+        "results.csv",
+        "classes.csv",
+        *(["groups.csv"] if groups else []),
+        *(["differences.csv"] if compared else []),
+    ]
     print(f"wrote {', '.join(tables)}, report.md and report.html to {arguments.output}")
     if arguments.expect and not _as_reported(differences(rows), arguments.tolerance):
         return BEYOND_TOLERANCE

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from .bootstrap import paired_difference
+from .predictions import read_predictions
 from .scores import score_columns
 
 _ABOUT = ("benchmark", "fold", "prompt_set", "model", "other", "n")
@@ -35,7 +35,7 @@ def compare(pairs: Sequence[tuple[dict[str, Any], Path]], min_samples: int) -> l
         same[row["benchmark"], row["data"]].append((row["model"], path))
     rows = []
     for (benchmark, _), models in same.items():
-        tables = {name: _samples_of(path) for name, path in models} if len(models) > 1 else {}
+        tables = {name: read_predictions(path) for name, path in models} if len(models) > 1 else {}
         for ours, theirs in combinations(tables, 2):
             own = [
                 {"benchmark": benchmark, "fold": fold, "prompt_set": prompts, "model": ours, "other": theirs}
@@ -48,18 +48,6 @@ def compare(pairs: Sequence[tuple[dict[str, Any], Path]], min_samples: int) -> l
                 for prompts in dict.fromkeys(row["prompt_set"] for row in own):
                     rows.append(_mean([row for row in own if row["prompt_set"] == prompts], min_samples))
     return rows
-
-
-def _samples_of(path: Path) -> dict[tuple[str, str], np.ndarray]:
-    """For each fold and prompt set, id, true and predicted class of its samples in order: (N, 3) of strings, the prediction None where it was not scored."""
-    columns = [
-        column.to_pylist()
-        for column in pq.read_table(path, columns=["fold", "prompt_set", "id", "truth", "guess"]).columns
-    ]
-    found = defaultdict(list)
-    for fold, prompts, *sample in zip(*columns):
-        found[fold, prompts].append(sample)
-    return {key: np.array(samples, dtype=object) for key, samples in found.items()}
 
 
 def _difference(ours: np.ndarray, theirs: np.ndarray, min_samples: int) -> dict[str, Any]:

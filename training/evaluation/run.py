@@ -2,6 +2,7 @@
 
     OUTPUT/results.csv                            one row a model, benchmark, fold and prompt set
     OUTPUT/differences.csv                        of each two models on the same data, with intervals
+    OUTPUT/classes.csv                            recall of each class
     OUTPUT/groups.csv                             one row a group of people, with --group
     OUTPUT/MODEL/BENCHMARK/predictions.parquet    every sample: true class, probabilities, or why it has none
     OUTPUT/MODEL/BENCHMARK/rows.json              the pair's rows of results.csv; there once the pair is done
@@ -38,8 +39,9 @@ from ..support.processes import rank, world_size
 from . import comparison
 from .adapters import ZeroShotModel, load_zero_shot_model, weights_of
 from .metrics.recall import confusion
+from .predictions import predictions_table
 from .samples import Samples, load_samples
-from .scores import interval_columns, mean_of_folds, of_groups, score_columns, scores
+from .scores import CLASS_COLUMNS, class_recalls, interval_columns, mean_of_folds, of_groups, score_columns, scores
 
 COLUMNS = (
     "model", "benchmark", "fold", "prompt_set", "n", "uar", "war", "uar_low", "uar_high", "war_low", "war_high",
@@ -153,6 +155,7 @@ def evaluate(pairs: Sequence[Pair], prompts: Sequence[str], output: Path, *, bat
     compared = comparison.compare(scored, pairs[0].min_samples)
     min_samples = pairs[0].min_samples
     write_csv(output / "results.csv", map(_rounded, rows), columns_of(min_samples))
+    write_csv(output / "classes.csv", map(_rounded, class_recalls(scored)), CLASS_COLUMNS)
     for name, table, columns in (
         ("groups.csv", groups, tuple(groups[0]) if groups else ()),
         ("differences.csv", compared, comparison.columns_of(min_samples)),
@@ -263,7 +266,7 @@ def _run(
             predictions = probabilities.argmax(1)
             about = {"model": pair.name, "benchmark": pair.benchmark, "fold": fold, "prompt_set": name, "n": len(kept)}
             rows.append(about | scores(predictions, references, len(classes), pair.min_samples))
-            tables.append(_predictions(samples, errors, kept, probabilities, classes, fold, name))
+            tables.append(predictions_table(samples, errors, probabilities, classes, fold, name))
             if pair.group:
                 people = [samples.groups[i] for i in kept]
                 groups += of_groups(about, predictions, references, people, len(classes), pair.min_samples)
@@ -333,30 +336,6 @@ def _gathered(found: dict[int, torch.Tensor], errors: dict[int, str]) -> tuple[d
     dist.all_gather_object(shared, (list(found), torch.stack(list(found.values())) if found else (), errors))
     found = {row: feature for rows, features, _ in shared for row, feature in zip(rows, features)}
     return found, {row: error for _, _, part in shared for row, error in part.items()}
-
-
-def _predictions(
-    samples: Samples,
-    errors: list[str | None],
-    kept: list[int],
-    probabilities: np.ndarray,
-    classes: Sequence[str],
-    fold: str,
-    prompts: str,
-) -> pa.Table:
-    full = np.full((len(samples), len(classes)), np.nan)
-    full[kept] = probabilities
-    predictions = [None if error is not None else classes[int(row.argmax())] for error, row in zip(errors, full)]
-    columns = {
-        "id": pa.array(samples.ids, pa.string()),
-        "fold": pa.array([fold] * len(samples)),
-        "prompt_set": pa.array([prompts] * len(samples)),
-        "truth": pa.array(samples.labels, pa.string()),
-        "guess": pa.array(predictions, pa.string()),
-        "error": pa.array(errors, pa.string()),
-    }
-    columns |= {f"p_{name}": pa.array(full[:, i], mask=np.isnan(full[:, i])) for i, name in enumerate(classes)}
-    return pa.table(columns)
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, Any]:

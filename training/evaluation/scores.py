@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .bootstrap import intervals
-from .metrics.recall import war_uar
+from .metrics.recall import counts, recalls, war_uar
+from .predictions import classes_of, read_predictions
 
 
 def score_columns(min_samples: int) -> list[str]:
@@ -31,6 +33,28 @@ def scores(predictions: np.ndarray, references: np.ndarray, classes: int, min_sa
             intervals(predictions, references, classes, min_samples=min_samples)["uar"] if large else (None, None)
         )
     return found | {f"{name}_{end}": value for name in found for end, value in zip(("low", "high"), around[name])}
+
+
+CLASS_COLUMNS = ("model", "benchmark", "fold", "prompt_set", "class", "n", "recall")
+
+
+def class_recalls(pairs: Sequence[tuple[dict[str, Any], Path]]) -> list[dict[str, Any]]:
+    """Rows of classes.csv: the recall of each class in percent, None where no sample of it was scored.
+
+    Args:
+        pairs: for each model on each benchmark one of its rows of results.csv, and its ``predictions.parquet``.
+    """
+    rows = []
+    for row, path in pairs:
+        classes = classes_of(path)
+        for (fold, prompts), samples in read_predictions(path).items():
+            scored = [(classes.index(true), classes.index(predicted)) for _, true, predicted in samples if predicted]
+            references, predictions = zip(*scored)
+            hits, totals = counts(predictions, references, len(classes))
+            about = {"model": row["model"], "benchmark": row["benchmark"], "fold": fold, "prompt_set": prompts}
+            for name, total, recall in zip(classes, totals.tolist(), recalls(hits, totals).tolist()):
+                rows.append(about | {"class": name, "n": total, "recall": recall if total else None})
+    return rows
 
 
 def mean_of_folds(folds: Sequence[dict[str, Any]], min_samples: int) -> dict[str, Any]:
