@@ -158,7 +158,8 @@ def _named_path(option: str, given: str) -> tuple[str, str]:
 
 
 def _named_model(given: str) -> tuple[str, str]:
-    """``NAME=MODEL``, or a model named by the last part of its path; of an Exp-CLIP without its head the name says so."""
+    """``NAME=MODEL``, or a model named by the last part of its path; of an Exp-CLIP without its
+    head the name says so."""
     name, equals, model = given.partition("=")
     if equals and re.fullmatch(r"[\w.-]+", name):
         return name, model
@@ -168,7 +169,8 @@ def _named_model(given: str) -> tuple[str, str]:
 
 
 def _as_reported(compared: list[dict], tolerance: float) -> bool:
-    """Whether all results are within ``tolerance`` points of the reported ones; prints those that are not."""
+    """Whether all results are within ``tolerance`` points of the reported ones; prints those that
+    are not."""
     if not compared:
         raise ValueError(
             "--expect reported: nothing to compare; name models as the logs do, such as --model exp-clip-b32=PATH, "

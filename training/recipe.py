@@ -1,7 +1,7 @@
 """Recipes: a YAML file says which CLIP, which teacher, how faces are prepared and how the head is trained.
 
-In: the file and ``--override key=value`` pairs. Out: a ``Recipe`` whose every field is checked, so that a misspelt key is an
-error here and not a default somewhere else.
+In: the file and ``--override key=value`` pairs. Out: a ``Recipe`` whose every field is checked, so
+that a misspelt key is an error here and not a default somewhere else.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 60, 60
 
 @dataclass(frozen=True)
 class ClipRecipe:
-    """The frozen CLIP. ``model``: Hub id, folder, or ``expclip-mini``. ``preprocessing``: ``paper`` (squash, no
-    normalisation) or ``own``, CLIP's own."""
+    """The frozen CLIP. ``model``: Hub id, folder, or ``expclip-mini``. ``preprocessing``: ``paper``
+    (squash, no normalisation) or ``own``, CLIP's own."""
 
     model: str
     revision: str | None = None
@@ -40,9 +40,10 @@ class ClipRecipe:
 class TeacherRecipe:
     """Where knowledge comes from; see ``teachers.py`` for the kinds.
 
-    ``instruction``: the prompt of the teacher, or a list to embed several in one pass. ``pooling``: ``all`` takes the mean over
-    every token the teacher's encoder saw, ``image`` over the image's. ``layer``: which hidden state (kind ``image-text``).
-    ``column``: the column with captions or vectors (kinds ``captions`` and ``vectors``).
+    ``instruction``: the prompt of the teacher, or a list to embed several in one pass. ``pooling``:
+    ``all`` takes the mean over every token the teacher's encoder saw, ``image`` over the image's.
+    ``layer``: which hidden state (kind ``image-text``). ``column``: the column with captions or
+    vectors (kinds ``captions`` and ``vectors``).
     """
 
     kind: str
@@ -71,9 +72,10 @@ class TeacherRecipe:
 class FacesRecipe:
     """How faces are prepared before any model sees them.
 
-    ``crop``: ``none``; ``boxes`` to cut out the column ``box`` (x0, y0, x1, y1 in pixels), widened by ``margin`` of its sides; or
-    ``detect`` to find the largest face and cut it out as a square, as ``expclip classify --faces`` does, ``margin`` on each side.
-    ``frames``: images taken from a clip of video. ``batch_size``: images a forward pass of the embedding pass.
+    ``crop``: ``none``; ``boxes`` to cut out the column ``box`` (x0, y0, x1, y1 in pixels), widened
+    by ``margin`` of its sides; or ``detect`` to find the largest face and cut it out as a square,
+    as ``expclip classify --faces`` does, ``margin`` on each side. ``frames``: images taken from a
+    clip of video. ``batch_size``: images a forward pass of the embedding pass.
     """
 
     crop: Literal["none", "boxes", "detect"] = "none"
@@ -88,11 +90,12 @@ class TrainingRecipe:
 
     Names and values are those of ``transformers.TrainingArguments`` where it has them.
 
-    ``batch_size`` counts over all processes; it is also the number of candidates of the contrastive loss. ``epochs`` or ``max_steps``,
-    or both: what ends first. ``center_teacher``: subtract the mean teacher vector of the data. ``head_init``: ``random``, or ``clip``
-    for a head that answers as CLIP alone does. ``wise_ft_alpha``: the share of the trained head in the final one,
-    alpha * trained + (1 - alpha) * initial, as in Wortsman et al. (CVPR 2022): below 1 more of what CLIP knew is kept.
-    ``logit_scale``: null for CLIP's own.
+    ``batch_size`` counts over all processes; it is also the number of candidates of the contrastive
+    loss. ``epochs`` or ``max_steps``, or both: what ends first. ``center_teacher``: subtract the
+    mean teacher vector of the data. ``head_init``: ``random``, or ``clip`` for a head that answers
+    as CLIP alone does. ``wise_ft_alpha``: the share of the trained head in the final one, alpha *
+    trained + (1 - alpha) * initial, as in Wortsman et al. (CVPR 2022): below 1 more of what CLIP
+    knew is kept. ``logit_scale``: null for CLIP's own.
     """
 
     batch_size: int = 512
@@ -227,7 +230,8 @@ def _shown(value: Any) -> str:
 
 
 def _checked(kind: type, content: Any, where: str) -> Any:
-    """Builds the dataclass ``kind`` from a mapping, refusing unknown and missing keys and values of another type."""
+    """Builds the dataclass ``kind`` from a mapping, refusing unknown and missing keys and values of
+    another type."""
     if not isinstance(content, dict):
         raise ValueError(f"{where}: expected a mapping, got {_shown(content)}")
     types_of = typing.get_type_hints(kind)

@@ -1,7 +1,8 @@
-"""The module that learns, W alone, and its loss: CLIP's symmetric contrastive loss over all faces of all processes.
+"""The module that learns, W alone, and its loss: CLIP's symmetric contrastive loss over all faces
+of all processes.
 
-Source: the Exp-CLIP paper (WACV 2025), whose loss is CLIP's, between the head's output for a face and what the LLM encoder
-made of the same face.
+Source: the Exp-CLIP paper (WACV 2025), whose loss is CLIP's, between the head's output for a face
+and what the LLM encoder made of the same face.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from torch import nn
 
 
 class Gather(torch.autograd.Function):
-    """The rows of all processes, (B, H) -> (processes * B, H); each process gets back the gradient of its own from all of them.
+    """The rows of all processes, (B, H) -> (processes * B, H); each process gets back the gradient
+    of its own from all of them.
 
-    ``torch.distributed.nn.functional.all_gather`` does the same, but torch warns that it goes in favour of a private module.
+    ``torch.distributed.nn.functional.all_gather`` does the same, but torch warns that it goes in
+    favour of a private module.
     """
 
     @staticmethod
@@ -71,14 +74,17 @@ class AlignmentModel(nn.Module):
             teacher: (B, alignment_dim), the teacher's vectors of the same faces.
 
         Returns:
-            ``loss`` over the faces of all processes (its mean over processes is the loss of one process with all of them),
-            and the share of faces whose own vector is the nearest, ``image_to_teacher`` and ``teacher_to_image``.
+            ``loss`` over the faces of all processes (its mean over processes is the loss of one
+                process with all of them),
+            and the share of faces whose own vector is the nearest, ``image_to_teacher`` and
+                ``teacher_to_image``.
         """
         image = F.normalize(self.projection_head(image), dim=-1)  # (B, H)
         teacher = F.normalize(teacher - self.teacher_mean, dim=-1)  # (B, H)
         images, teachers, first = image, teacher, 0
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            # Every face of every process is a candidate, and gradients flow back to the process it came from.
+            # Every face of every process is a candidate, and gradients flow back to the process it
+            # came from.
             images, teachers = Gather.apply(image), Gather.apply(teacher)  # (processes * B, H)
             first = dist.get_rank() * len(image)
         own = torch.arange(first, first + len(image), device=image.device)

@@ -53,9 +53,9 @@ def train_from_cache(
 ) -> None:
     """Trains from an embedding cache. ``evaluate`` maps names to labelled faces to score along the way.
 
-    Continues a run that was stopped; does nothing for one that is finished. Raises ValueError when the run in ``output`` was begun
-    with another recipe or data, or the cache does not hold what the recipe asks for; OSError where ``output`` cannot be written to, or
-    another run writes there.
+    Continues a run that was stopped; does nothing for one that is finished. Raises ValueError when
+    the run in ``output`` was begun with another recipe or data, or the cache does not hold what the
+    recipe asks for; OSError where ``output`` cannot be written to, or another run writes there.
     """
     with only_run(output, rank()):
         pairs = load_pairs(cache, recipe.clip, recipe.teacher)
@@ -70,7 +70,8 @@ def train_from_cache(
 
 
 def mean_of(vectors: torch.Tensor) -> torch.Tensor:
-    """The mean (H,) of vectors (N, H), summed in float64 a few at a time: a copy of all would be twice their memory."""
+    """The mean (H,) of vectors (N, H), summed in float64 a few at a time: a copy of all would be
+    twice their memory."""
     total = torch.zeros(vectors.shape[1], dtype=torch.float64)
     for part in vectors.split(_MEAN_OF):
         total += part.sum(0, dtype=torch.float64)
@@ -80,7 +81,8 @@ def mean_of(vectors: torch.Tensor) -> torch.Tensor:
 def train_from_images(
     recipe: Recipe, sources: Sequence[str], output: Path, evaluate: Mapping[str, str], classes: Sequence[str]
 ) -> None:
-    """The paper's way, for checking: CLIP and teacher see every face again in every epoch. Same losses, same head, far slower."""
+    """The paper's way, for checking: CLIP and teacher see every face again in every epoch. Same
+    losses, same head, far slower."""
     if recipe.training.center_teacher:
         raise ValueError(
             "training.center_teacher needs the mean over all faces; train from an embedding cache, or override it with false"
@@ -114,7 +116,8 @@ class ImageDataset(Dataset):
         return {"image": self.clip(images), "teacher": self.teacher(images, self.recipe.teacher.instructions[0])}
 
     def fingerprint(self) -> str:
-        """Identifies the faces by their content: their paths are the user's own, and recipe.yaml is published."""
+        """Identifies the faces by their content: their paths are the user's own, and recipe.yaml is
+        published."""
         digest = hashlib.sha256()
         for record in self.faces:
             try:
@@ -135,7 +138,8 @@ def train(
     evaluate: Mapping[str, str],
     classes: Sequence[str],
 ) -> None:
-    """Trains on a data set that returns batches of ``image`` (B, D) and ``teacher`` (B, alignment_dim); ``origin`` identifies it."""
+    """Trains on a data set that returns batches of ``image`` (B, D) and ``teacher`` (B,
+    alignment_dim); ``origin`` identifies it."""
     begun = {"recipe": dataclasses.asdict(recipe), "origin": origin}
     begun |= {"evaluate": sorted(evaluate), "classes": list(classes) if evaluate else []}
     _check_run(output, begun)
@@ -186,7 +190,8 @@ def _run(trainer: ExpCLIPTrainer, model: AlignmentModel, newest: Path | None, ev
 
 
 class Curves(TensorBoardCallback):
-    """TensorBoard's logs in ``folder``: without one, a run that is only evaluated any more would write to ./runs of whoever calls."""
+    """TensorBoard's logs in ``folder``: without one, a run that is only evaluated any more would
+    write to ./runs of whoever calls."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -202,8 +207,8 @@ class LogLastStep(TrainerCallback):
 
 
 def initial_head(head_init: str, alignment_dim: int, projection_dim: int) -> torch.Tensor:
-    """W (alignment_dim, projection_dim) to start from: ``random`` as the paper's, or ``clip``, whose columns are orthonormal, so
-    that all cosines are CLIP's own."""
+    """W (alignment_dim, projection_dim) to start from: ``random`` as the paper's, or ``clip``,
+    whose columns are orthonormal, so that all cosines are CLIP's own."""
     if head_init == "random":
         return (torch.rand(alignment_dim, projection_dim) * 2 - 1) * projection_dim**-0.5
     if alignment_dim < projection_dim:
@@ -222,7 +227,8 @@ def optimizer_of(model: AlignmentModel, settings: TrainingRecipe) -> torch.optim
 
 
 def training_arguments(settings: TrainingRecipe, faces: int, output: Path, evaluate: bool) -> TrainingArguments:
-    """The Trainer's arguments. A batch larger than the data shrinks to it, so that no data is too little to train on."""
+    """The Trainer's arguments. A batch larger than the data shrinks to it, so that no data is too
+    little to train on."""
     world = world_size()
     batch = min(settings.batch_size, faces)
     if batch < settings.batch_size:
@@ -264,8 +270,9 @@ def training_arguments(settings: TrainingRecipe, faces: int, output: Path, evalu
             f"training on 1 of {arguments.n_gpu} devices, {arguments.n_gpu - 1} idle; "
             f"`torchrun --nproc_per_node {arguments.n_gpu} -m {__package__.partition('.')[0]}.train ...` trains on all of them"
         )
-        # As the Trainer itself sets it where it must not multiply the batch and split it over nn.DataParallel's copies: each would
-        # compare its faces with its own only, in fewer steps, and fewer faces than that batch would make none.
+        # As the Trainer itself sets it where it must not multiply the batch and split it over
+        # nn.DataParallel's copies: each would compare its faces with its own only, in fewer steps,
+        # and fewer faces than that batch would make none.
         arguments._n_gpu = 1
     taken = arguments.train_batch_size * arguments.world_size
     if faces < taken:
@@ -279,8 +286,8 @@ def training_arguments(settings: TrainingRecipe, faces: int, output: Path, evalu
 def newest_checkpoint(output: Path, arguments: TrainingArguments) -> Path | None:
     """The newest checkpoint that was saved to its end, or None.
 
-    ``trainer_state.json`` is written last; a run killed while saving leaves a folder without it, or with part of it. Such folders are
-    removed, so that nothing takes them for whole.
+    ``trainer_state.json`` is written last; a run killed while saving leaves a folder without it, or
+    with part of it. Such folders are removed, so that nothing takes them for whole.
     """
     newest = None
     with arguments.main_process_first(desc="removing checkpoints that were not saved to their end"):
@@ -328,7 +335,8 @@ def write_checkpoint(
 
 
 def _check_run(output: Path, begun: dict[str, Any]) -> None:
-    """Raises ValueError where a run with other settings has left something, FileExistsError where something else has."""
+    """Raises ValueError where a run with other settings has left something, FileExistsError where
+    something else has."""
     known = output / _RECIPE
     if known.exists():
         started = (output / "config.json").exists() or any(output.glob("checkpoint-*"))
@@ -353,7 +361,8 @@ def _begun(known: Path) -> Any:
 
 
 def _begin(output: Path, begun: dict[str, Any]) -> None:
-    """Records what a run is begun with, once all of it is known to be possible, and removes what a killed one left half-written."""
+    """Records what a run is begun with, once all of it is known to be possible, and removes what a
+    killed one left half-written."""
     output.mkdir(parents=True, exist_ok=True)
     write_text(output / _RECIPE, yaml.safe_dump(begun, sort_keys=False, allow_unicode=True))
     for left in (output / "final", *output.glob(".final.*")):

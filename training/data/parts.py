@@ -1,4 +1,5 @@
-"""Parts of a data set (train, validation, test) by the names of its folders and Parquet files, so that none is scored unnoticed beside another."""
+"""Parts of a data set (train, validation, test) by the names of its folders and Parquet files, so
+that none is scored unnoticed beside another."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ def refuse_several_parts(root: Path, option: str) -> None:
 
     Args:
         root: a folder; two levels of it are looked at, and the Parquet files that are read from it.
-        option: what stands before the path on the command line, ``rafdb`` of ``rafdb=PATH``, to say what to give instead.
+        option: what stands before the path on the command line, ``rafdb`` of ``rafdb=PATH``, to say
+            what to give instead.
     """
     for paths in _siblings(root):
         found: dict[str, Path] = {}

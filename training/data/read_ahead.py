@@ -1,7 +1,9 @@
-"""Reading ahead: threads decode the next batch while the caller's model works on this one. Pillow works outside Python's lock.
+"""Reading ahead: threads decode the next batch while the caller's model works on this one. Pillow
+works outside Python's lock.
 
-Threads and not a DataLoader's processes, which send every decoded image through a pipe: evaluating the mini on photos of 1280 x 960 on
-two busy cores, 16 a second without either, 18 with threads, 16 and 11 with one and two processes.
+Threads and not a DataLoader's processes, which send every decoded image through a pipe: evaluating
+the mini on photos of 1280 x 960 on two busy cores, 16 a second without either, 18 with threads, 16
+and 11 with one and two processes.
 """
 
 from __future__ import annotations

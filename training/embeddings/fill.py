@@ -1,7 +1,8 @@
 """The embedding pass: CLIP and a teacher see every face once, their vectors go to the embedding cache.
 
-Faces are read as ``data/faces.py`` loads them, in shards of consecutive rows; each shard becomes one Parquet file of CLIP's vectors
-and one for each of the teacher's instructions. What is there already is checked against the faces and not made again.
+Faces are read as ``data/faces.py`` loads them, in shards of consecutive rows; each shard becomes
+one Parquet file of CLIP's vectors and one for each of the teacher's instructions. What is there
+already is checked against the faces and not made again.
 """
 
 from __future__ import annotations
@@ -67,8 +68,9 @@ def _named(shards: Iterator[Any], sources: list[str]) -> Iterator[Any]:
 def shards_of(
     faces: Dataset | Stream, size: int, rank: int, world: int
 ) -> Iterator[tuple[int, Iterable[dict[str, Any]] | None]]:
-    """All shards as (index, rows); rows is None for those of other processes. Of a table these take every ``world``-th shard, of a
-    stream shards that follow each other, for each then reads files of its own."""
+    """All shards as (index, rows); rows is None for those of other processes. Of a table these take
+    every ``world``-th shard, of a stream shards that follow each other, for each then reads files
+    of its own."""
     if isinstance(faces, Dataset):
         for index in range(-(-len(faces) // size)):
             mine = index % world == rank
@@ -95,7 +97,8 @@ def shards_of(
 def embed_shard(
     index: int, rows: Iterable[dict[str, Any]], jobs: list[Job], faces: FacesRecipe, step: Callable[[int], Any]
 ) -> None:
-    """Makes what ``jobs`` lack of one shard. Batches are ``faces.batch_size`` consecutive readable rows and never cross shards.
+    """Makes what ``jobs`` lack of one shard. Batches are ``faces.batch_size`` consecutive readable
+    rows and never cross shards.
 
     Raises ValueError when a shard that is there was made from other faces.
     """
@@ -110,7 +113,8 @@ def embed_shard(
             return None, error
         if not todo:
             return content, None
-        # Also where only captions are still to be read: batches must not depend on which sets are there already.
+        # Also where only captions are still to be read: batches must not depend on which sets are
+        # there already.
         try:
             return content, face_of(record, content, faces)
         except MemoryError:
@@ -190,10 +194,11 @@ def _batched(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[st
 
 
 def embed(recipe: Recipe, sources: list[str], output: Path, shard_size: int, *, streaming: bool = False) -> None:
-    """Fills the cache at ``output``, or what it lacks. ``RANK`` and ``WORLD_SIZE`` (torchrun) share the shards out.
+    """Fills the cache at ``output``, or what it lacks. ``RANK`` and ``WORLD_SIZE`` (torchrun) share
+    the shards out.
 
-    Raises ValueError when the cache is for other faces or models, or when no face could be read; OSError where it cannot be written to,
-    or another run writes there.
+    Raises ValueError when the cache is for other faces or models, or when no face could be read;
+    OSError where it cannot be written to, or another run writes there.
     """
     if shard_size < 1:
         raise ValueError(f"--shard-size is {shard_size}; it must be at least 1")

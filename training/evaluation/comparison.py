@@ -1,4 +1,5 @@
-"""Paired differences between models on the same samples, from the predictions of finished pairs: one row for each two models."""
+"""Paired differences between models on the same samples, from the predictions of finished pairs:
+one row for each two models."""
 
 from __future__ import annotations
 
@@ -23,12 +24,15 @@ def columns_of(min_samples: int) -> tuple[str, ...]:
 
 
 def compare(pairs: Sequence[tuple[dict[str, Any], Path]], min_samples: int) -> list[dict[str, Any]]:
-    """For each two models with the same data: the first's scores minus the second's, in percentage points, with 95 % intervals.
+    """For each two models with the same data: the first's scores minus the second's, in percentage
+    points, with 95 % intervals.
 
     Args:
-        pairs: for each model on each benchmark one of its rows of results.csv, and its ``predictions.parquet``.
+        pairs: for each model on each benchmark one of its rows of results.csv, and its
+            ``predictions.parquet``.
 
-    Of several folds each has a row, and ``mean`` is the mean of their differences, without an interval, as folds have no common sample.
+    Of several folds each has a row, and ``mean`` is the mean of their differences, without an
+    interval, as folds have no common sample.
     """
     same: dict[tuple[str, str], list[tuple[str, Path]]] = defaultdict(list)
     for row, path in pairs:

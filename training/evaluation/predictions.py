@@ -1,4 +1,5 @@
-"""``predictions.parquet`` of a model on a benchmark: of every sample the true class, the prediction and its probabilities, or why it has none."""
+"""``predictions.parquet`` of a model on a benchmark: of every sample the true class, the prediction
+and its probabilities, or why it has none."""
 
 from __future__ import annotations
 
@@ -47,8 +48,8 @@ def predictions_table(
 
 
 def read_predictions(path: Path) -> dict[tuple[str, str], np.ndarray]:
-    """For each fold and prompt set, id, true class and prediction of its samples in order: (N, 3) of strings, the prediction None where
-    it was not scored."""
+    """For each fold and prompt set, id, true class and prediction of its samples in order: (N, 3)
+    of strings, the prediction None where it was not scored."""
     table = pq.read_table(path, columns=["fold", "prompt_set", "id", "truth", "guess"])
     found = defaultdict(list)
     for fold, prompts, *sample in zip(*(column.to_pylist() for column in table.columns)):

@@ -1,4 +1,5 @@
-"""Zero-shot evaluation of models on benchmarks: features once per model and data set, then every prompt set; evidence is kept.
+"""Zero-shot evaluation of models on benchmarks: features once per model and data set, then every
+prompt set; evidence is kept.
 
     OUTPUT/results.csv                            one row a model, benchmark, fold and prompt set
     OUTPUT/differences.csv                        of each two models on the same data, with intervals
@@ -7,8 +8,8 @@
     OUTPUT/MODEL/BENCHMARK/predictions.parquet    every sample: true class, probabilities, or why it has none
     OUTPUT/MODEL/BENCHMARK/rows.json              the pair's rows of results.csv; there once the pair is done
 
-A pair of model and benchmark that is done is not run again; one whose weights, data or settings are others now is refused. Under torchrun
-each process embeds its share of the samples.
+A pair of model and benchmark that is done is not run again; one whose weights, data or settings are
+others now is refused. Under torchrun each process embeds its share of the samples.
 """
 
 from __future__ import annotations
@@ -62,8 +63,9 @@ class Results(NamedTuple):
 
 @dataclass(frozen=True)
 class Pair:
-    """A model and a data set to evaluate it on; see ``load_samples``. ``classes`` None: the data's own. ``min_samples`` above 1 adds a UAR of
-    the classes with so many samples, beside that of the classes that occur."""
+    """A model and a data set to evaluate it on; see ``load_samples``. ``classes`` None: the data's
+    own. ``min_samples`` above 1 adds a UAR of the classes with so many samples, beside that of the
+    classes that occur."""
 
     name: str
     model: str
@@ -81,7 +83,8 @@ class Pair:
         return output / folder_name(self.name) / self.benchmark
 
     def request(self, prompts: Sequence[str], dtype: str) -> dict[str, Any]:
-        """What the results depend on besides weights and data, to tell a finished pair from another request of the same name."""
+        """What the results depend on besides weights and data, to tell a finished pair from another
+        request of the same name."""
         return {
             "model": self.model,
             "source": self.source,
@@ -115,9 +118,11 @@ def columns_of(min_samples: int) -> tuple[str, ...]:
 
 
 def evaluate(pairs: Sequence[Pair], prompts: Sequence[str], output: Path, *, batch_size: int, dtype: str) -> Results:
-    """Runs the pairs that are not done and writes the tables; of processes other than the first, all are empty.
+    """Runs the pairs that are not done and writes the tables; of processes other than the first,
+    all are empty.
 
-    Raises ValueError when ``output`` holds the pair with other settings, weights or data, or the data cannot be what the benchmark says.
+    Raises ValueError when ``output`` holds the pair with other settings, weights or data, or the
+    data cannot be what the benchmark says.
     """
     if any(pair.crop == "detect" for pair in pairs):
         face_detector()  # where it cannot be had, that is no reason to leave every sample out
@@ -296,7 +301,8 @@ def _run(
 def _features(
     title: str, samples: Samples, model: ZeroShotModel, classes: Sequence[str], batch_size: int
 ) -> tuple[torch.Tensor, list[str | None]]:
-    """Features of the samples that can be read and have a candidate's label, in order, and for each sample its error or None."""
+    """Features of the samples that can be read and have a candidate's label, in order, and for each
+    sample its error or None."""
     mine = range(rank(), len(samples), world_size())
     errors: dict[int, str] = {}
     found: dict[int, torch.Tensor] = {}
@@ -331,7 +337,8 @@ def _features(
 
 
 def _gathered(found: dict[int, torch.Tensor], errors: dict[int, str]) -> tuple[dict[int, torch.Tensor], dict[int, str]]:
-    """Features and errors of all processes. Features are views, each of which would be sent with its whole batch, so they go as one tensor."""
+    """Features and errors of all processes. Features are views, each of which would be sent with
+    its whole batch, so they go as one tensor."""
     shared: list[Any] = [None] * world_size()
     dist.all_gather_object(shared, (list(found), torch.stack(list(found.values())) if found else (), errors))
     found = {row: feature for rows, features, _ in shared for row, feature in zip(rows, features)}

@@ -1,4 +1,5 @@
-"""WAR and UAR of a fold, of several folds and of groups of people, as columns of results.csv and groups.csv."""
+"""WAR and UAR of a fold, of several folds and of groups of people, as columns of results.csv and
+groups.csv."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from .predictions import classes_of, read_predictions
 
 
 def score_columns(min_samples: int) -> list[str]:
-    """``uar`` of the classes that occur and ``war``; with ``min_samples`` above 1 also a UAR of the classes with so many, which says so in its name."""
+    """``uar`` of the classes that occur and ``war``; with ``min_samples`` above 1 also a UAR of the
+    classes with so many, which says so in its name."""
     return ["uar", "war", *([f"uar_min{min_samples}"] if min_samples > 1 else [])]
 
 
@@ -42,7 +44,8 @@ def class_recalls(pairs: Sequence[tuple[dict[str, Any], Path]]) -> list[dict[str
     """Rows of classes.csv: the recall of each class in percent, None where no sample of it was scored.
 
     Args:
-        pairs: for each model on each benchmark one of its rows of results.csv, and its ``predictions.parquet``.
+        pairs: for each model on each benchmark one of its rows of results.csv, and its
+            ``predictions.parquet``.
     """
     rows = []
     for row, path in pairs:
@@ -75,7 +78,8 @@ def of_groups(
     classes: int,
     min_samples: int,
 ) -> list[dict[str, Any]]:
-    """The scores of each group of people in a row of results.csv, and how far its UAR is below the best group's."""
+    """The scores of each group of people in a row of results.csv, and how far its UAR is below the
+    best group's."""
     found = []
     for name in sorted({group for group in groups if group is not None}):
         own = np.array([group == name for group in groups])

@@ -12,7 +12,8 @@ from .base import OF_A_MODEL, Teacher, load_model, load_part, masked_mean, ready
 
 
 class ImageTextTeacher(Teacher):
-    """Any decoder-only vision-language model (Qwen-VL, SmolVLM, LLaVA ...): the mean of one of its hidden states."""
+    """Any decoder-only vision-language model (Qwen-VL, SmolVLM, LLaVA ...): the mean of one of its
+    hidden states."""
 
     reads = OF_A_MODEL | {"pooling", "layer"}
 
@@ -55,7 +56,8 @@ class ImageTextTeacher(Teacher):
         inputs = self.processor(images=[[item] for item in items], text=[prompt] * len(items), **options)
         inputs = inputs.to(self.model.device, dtype=DTYPES[self.spec.dtype])
         base = self.model.base_model  # without the language model's head
-        # Only models without such a base (BLIP-2 with OPT) must show all their hidden states for the last one.
+        # Only models without such a base (BLIP-2 with OPT) must show all their hidden states for
+        # the last one.
         every = self.spec.layer != -1 or base is self.model
         outputs = base(**inputs, use_cache=False, output_hidden_states=every)
         outputs = getattr(outputs, "language_model_outputs", outputs)
