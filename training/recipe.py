@@ -176,7 +176,7 @@ def _check(recipe: Recipe, path: Path) -> None:
     training = recipe.training
     if training.epochs is None and training.max_steps is None:
         raise ValueError(f"{path}: training needs epochs or max_steps")
-    least = {
+    minimum = {
         "faces.frames": (recipe.faces.frames, 1),
         "faces.batch_size": (recipe.faces.batch_size, 1),
         "faces.margin": (recipe.faces.margin, 0),
@@ -194,7 +194,7 @@ def _check(recipe: Recipe, path: Path) -> None:
         "training.seed": (training.seed, 0),
         "training.wise_ft_alpha": (training.wise_ft_alpha, 0),
     }
-    for name, (value, bound) in least.items():
+    for name, (value, bound) in minimum.items():
         if value is not None and not bound <= value < (_MOST if isinstance(value, int) else float("inf")):
             raise ValueError(f"{path}: {name} is {_shown(value)}; it must be at least {bound}, and finite")
     for name, value, bound in (("momentum", training.momentum, 1), ("seed", training.seed, 2**32)):

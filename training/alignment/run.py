@@ -1,6 +1,6 @@
 """A training run: from a recipe and pairs of vectors to a complete Exp-CLIP checkpoint in the run's folder.
 
-DIR/recipe.yaml          what the run was begun with; a run that continues must have the same
+DIR/recipe.yaml          what the run was begun with; to resume it, the same is needed
 DIR/checkpoint-N/        head, optimizer and state, to resume from
 DIR/runs/  DIR/log.csv  DIR/training_curve.png
 DIR/config.json ...      the checkpoint, as `expclip convert` makes it; config.json comes last
