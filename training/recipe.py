@@ -229,6 +229,8 @@ def _shown(value: Any) -> str:
         return f"a {type(value).__name__} too long to show"
 
 
+# Checked by hand: huggingface_hub's `strict` lets frozen dataclasses pass unchecked, and pydantic's
+# errors, of several lines, name neither the keys that exist nor YAML's readings of 1e-3.
 def _checked(kind: type, content: Any, where: str) -> Any:
     """Builds the dataclass ``kind`` from a mapping, refusing unknown and missing keys and values of
     another type."""
