@@ -185,7 +185,7 @@ def _check_counts(pair: Pair, folds: dict[str, Samples]) -> None:
 
 def _is_done(pair: Pair, output: Path, request: dict[str, Any], weights: str, folds: dict[str, Samples]) -> bool:
     folder = pair.folder(output)
-    if not (folder / _DONE).exists():
+    if not all((folder / name).exists() for name in (_DONE, _PREDICTIONS)):
         return False
     found = _done(folder)
     changed = [name for name in request if found["request"].get(name) != request[name]]
