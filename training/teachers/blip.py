@@ -15,7 +15,8 @@ from .t5_encoders import Blip2Encoder, InstructBlipEncoder, needed_files
 
 
 class BlipTeacher(Teacher):
-    """BLIP-2 or InstructBLIP with a T5: the mean of T5's encoder's last hidden state. The paper's teacher is BLIP-2."""
+    """BLIP-2 or InstructBLIP with a T5: the mean of T5's encoder's last hidden state. The paper's
+    teacher is BLIP-2."""
 
     reads = OF_A_MODEL | {"pooling", "preprocessing"}
 
