@@ -59,7 +59,7 @@ can be high-risk under the Act (Annex III), and the people exposed to them must 
 
 def about_tab(recogniser: Recogniser) -> None:
     """Builds the tab inside the current ``gr.Tab``."""
-    mini = _MINI if recogniser.name == "expclip-mini" else ""
+    mini = _MINI if recogniser.is_mini else ""
     no_head = f" {recogniser.no_head}" if recogniser.no_head else ""
     with gr.Column(elem_classes="xc-about"):
         gr.Markdown(_WHAT.format(name=recogniser.name, mini=mini, no_head=no_head))

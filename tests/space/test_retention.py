@@ -22,7 +22,7 @@ from .conftest import EXAMPLES, files_below, free_port
 class Guesser:
     """Stands in for the Recogniser, so that this page starts at once."""
 
-    name, no_detector, no_head = "guesser", "", ""
+    name, is_mini, no_detector, no_head = "guesser", False, "", ""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
