@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo space test compatibility lint format mini bench
+.PHONY: demo space test compatibility lint format sync mini bench
 
 # Labels the example faces, then opens the page, until Ctrl-C.
 demo: .venv/installed
@@ -25,6 +25,11 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+# After editing the remote code (the files at the root of the library) or the model card: the embedded model has copies.
+sync: .venv/installed
+	$(BIN)/python -m tests.sync
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

@@ -26,9 +26,9 @@ _HOMES = {
     "convert": ".checkpoint.convert",
     "convert_released": ".checkpoint.convert",
     "export": ".exporters.export",
-    "load_checkpoint": ".checkpoint.folder",
+    "load_checkpoint": ".checkpoint.load",
     "merge": ".checkpoint.merge",
-    "verify": ".checkpoint.golden",
+    "verify": ".checkpoint.verify",
 }
 
 __all__ = ["LABEL_SETS", "MINI", "PROMPT_SETS", *_HOMES]

@@ -19,13 +19,13 @@ from PIL import Image
 from modeling_expclip.cli.main import main
 from tests.conftest import SHARED, picture, write_video
 from tests.test_docs import PAGES, ROOT
-from tests.training.conftest import call
+from tests.training.conftest import call, write_faces
 
 # What the commands of a page leave behind.
 WRITTEN = {
     "README.md": (),
     "docs/labels-and-prompts.md": (),
-    "docs/photos-and-video.md": ("faces.csv", "film.csv", "film.mp4.png"),
+    "docs/photos-and-video.md": ("faces.csv", "film.csv", "film.mp4.png", "scores.parquet"),
     "docs/faster.md": ("my-fast-clip", "fast.csv"),
     "docs/convert-and-merge.md": ("my-exp-clip/golden.safetensors", "my-plain-clip"),
     "docs/train.md": ("work/my-exp-clip",),
@@ -61,6 +61,8 @@ def place(tmp_path, clip_folder, head_file, checkpoint) -> Path:
         for folder in (f"path/to/RAF-DB/test/{1 + i % 7}", f"path/to/labelled-faces/{'anger' if i % 2 else 'fear'}"):
             (place / folder).mkdir(parents=True, exist_ok=True)
             face.save(place / folder / f"{i}.png")
+    (place / "labels.txt").write_text("joyful\nfurious\ntaken aback\n")
+    write_faces(place / "faces.parquet", 3)
     (place / "AFEW" / "clip").mkdir(parents=True)
     for i in range(3):
         faces[i].save(place / "AFEW" / "clip" / f"{i}.png")

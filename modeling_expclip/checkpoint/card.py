@@ -11,16 +11,16 @@ _TEXT = """
 
 {summary}
 
-```python
+``python
 from transformers import pipeline
 
 classify = pipeline("zero-shot-image-classification", model="{placeholder}"{trust})
 classify("face.jpg", candidate_labels=["happiness", "sadness", "anger"], hypothesis_template="an expression of {{}}.")
-```
+``
 
 ## Intended use and limits
 
-For research on apparent facial expressions in pictures. The scores say how well a picture fits a description; they do not say
+For research on apparent facial expressions in images. The scores say how well an image fits a description; they do not say
 what a person feels. Errors differ between groups of people and were not measured for this checkpoint.
 
 Not for decisions about people. In the European Union, Article 5(1)(f) of the AI Act (Regulation (EU) 2024/1689) prohibits

@@ -1,7 +1,7 @@
 """Golden outputs: what a checkpoint answered when it was written, kept beside it so that anyone can ask it again.
 
-Synthetic pictures and prompts go through the processor and the model; pictures, a sample of the pixels and the logits go to
-``golden.safetensors``. Wrong weights, another preprocessing or a library that changed its mind then show.
+Synthetic images and prompts go through the processor and the model; images, a sample of the pixels and the logits go to
+`golden.safetensors`. Wrong weights, another preprocessing or a library that changed its mind then show.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class VerificationError(ValueError):
 
 
 def write(model: CLIPModel, processor: ProcessorMixin, folder: Path) -> None:
-    """Writes ``golden.safetensors`` with the model's answers to ``folder``."""
-    images = _pictures()
+    """Writes `golden.safetensors` with the model's answers to `folder`."""
+    images = _images()
     prompts = [prompt for group in build_prompts(LABEL_SETS["mafw"][:4], "ensemble5") for prompt in group]
     prompts += ["smiling", "a face " * 100]  # the last is longer than CLIP reads
     pixels, logits = _answers(model, processor, images, prompts)
@@ -52,18 +52,27 @@ def write(model: CLIPModel, processor: ProcessorMixin, folder: Path) -> None:
     save_file(tensors, folder / NAME, metadata=metadata)
 
 
-def verify(model: CLIPModel, processor: ProcessorMixin, folder: str | Path) -> dict[str, float]:
-    """Recomputes the golden outputs of a checkpoint (folder or Hub id) with the model and processor loaded from it.
+def compare(model: CLIPModel, processor: ProcessorMixin, source: str | Path) -> dict[str, float]:
+    """Recomputes the golden outputs of a checkpoint with the model and processor loaded from it.
 
     Of a folder on this machine, the data files are compared with their recorded sha256 as well.
 
-    Returns the largest absolute differences of pixels and logits. Raises VerificationError where one is beyond the
-    tolerance stored with them or a file has changed, FileNotFoundError where there are no golden outputs.
+    Args:
+        model: as `load_checkpoint` gives it.
+        processor: as `load_checkpoint` gives it.
+        source: checkpoint folder or Hub id.
+
+    Returns:
+        The largest absolute difference of `pixel_values` and of `logits_per_image`.
+
+    Raises:
+        VerificationError: a difference is beyond the tolerance stored with the outputs, or a file has changed.
+        FileNotFoundError: there are no golden outputs.
     """
-    path = cached_file(str(folder), NAME, _raise_exceptions_for_missing_entries=False)
+    path = cached_file(str(source), NAME, _raise_exceptions_for_missing_entries=False)
     if path is None:
         raise FileNotFoundError(
-            f"{folder} has no {NAME}; write the checkpoint with `expclip convert` or `expclip merge`"
+            f"{source} has no {NAME}; write the checkpoint with `expclip convert` or `expclip merge`"
         )
     expected, metadata = _read(path)
     recorded = metadata["sha256"]
@@ -76,26 +85,29 @@ def verify(model: CLIPModel, processor: ProcessorMixin, folder: str | Path) -> d
     ):
         if found.shape != expected[name].shape:
             shapes = f"{tuple(found.shape)} instead of {tuple(expected[name].shape)}"
-            raise VerificationError(f"{folder}: {name} have shape {shapes}: {cause} ({written})")
+            raise VerificationError(f"{source}: {name} have shape {shapes}: {cause} ({written})")
         difference = (found - expected[name]).abs().max().item()
         tolerance = metadata["pixel_tolerance" if name == "pixel_values" else "logit_tolerance"]
         if not difference <= tolerance:  # a NaN fails too
             raise VerificationError(
-                f"{folder}: {name} differ from the golden ones by {difference:.3g}, more than {tolerance:g}: {cause} ({written})"
+                f"{source}: {name} differ from the golden ones by {difference:.3g}, more than {tolerance:g}: {cause} ({written})"
             )
         differences[name] = difference
-    if Path(folder).is_dir():
-        digests = _digests(Path(folder))
+    if Path(source).is_dir():
+        digests = _digests(Path(source))
         changed = sorted(name for name in recorded if recorded[name] != digests.get(name))
         if changed:
             raise VerificationError(
-                f"{folder}: changed since the checkpoint was written: {', '.join(changed)} ({written})"
+                f"{source}: changed since the checkpoint was written: {', '.join(changed)} ({written})"
             )
     return differences
 
 
+verify = compare  # its old name, until every caller has followed
+
+
 def _read(path: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The tensors and the decoded metadata of golden outputs. Raises VerificationError where they cannot be what ``write`` wrote."""
+    """The tensors and the decoded metadata of golden outputs. Raises VerificationError where they cannot be what `write` wrote."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, Any] = file.metadata() or {}
@@ -130,8 +142,8 @@ def _digests(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def _pictures() -> np.ndarray:
-    """Three synthetic pictures (3, 60, 84, 3) uint8: slopes, stripes and a checkerboard, so that any resizing shows."""
+def _images() -> np.ndarray:
+    """Three synthetic images (3, 60, 84, 3) uint8: slopes, stripes and a checkerboard, so that any resizing shows."""
     y, x = np.mgrid[:60, :84]
     grey = [(2 * x + y) % 256, 128 + 120 * np.sin(x / 3 + y / 5), 255 * ((x // 7 + y // 6) % 2)]
     return np.stack([np.stack([g, np.roll(g, 9, 1), 255 - np.asarray(g)], -1) for g in grey]).astype(np.uint8)

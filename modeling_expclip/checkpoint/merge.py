@@ -1,20 +1,28 @@
-"""``expclip merge``: an Exp-CLIP checkpoint becomes a plain CLIPModel folder with the same predictions and no remote code."""
+"""`expclip merge`: an Exp-CLIP becomes a plain CLIPModel folder with the same predictions and no remote code."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from transformers import CLIPProcessor, ProcessorMixin
-
 from ..modeling_expclip import ExpCLIPModel
 from .card import checkpoint_card
-from .folder import check_output, load_checkpoint, name_of, save_checkpoint
+from .load import load_checkpoint
+from .processors import plain_processor
+from .save import check_output, name_of, save_checkpoint
 
 
 def merge(source: str | Path, output: str | Path) -> None:
-    """Writes the merged checkpoint to ``output`` and verifies it against the logits of ``source``.
+    """Writes a plain CLIP with the projection head folded into CLIP's own two projections.
 
-    Raises ValueError where ``source`` is a plain CLIP, which has no head to merge.
+    What was written must give the logits of `source`.
+
+    Args:
+        source: Exp-CLIP checkpoint, folder or Hub id.
+        output: folder to write; nothing, or an empty folder, may be there.
+
+    Raises:
+        ValueError: `source` is a plain CLIP, which has no head to merge, or cannot be loaded.
+        OSError: there is no such checkpoint, or `output` cannot be written. Nothing is left at `output` then.
     """
     check_output(output, source)
     model, processor = load_checkpoint(source)
@@ -28,10 +36,3 @@ def merge(source: str | Path, output: str | Path) -> None:
         remote_code=False,
     )
     save_checkpoint(model.merge_projection(), plain_processor(processor), output, card, reference=model)
-
-
-def plain_processor(processor: ProcessorMixin) -> CLIPProcessor:
-    """The stock processor with the same image processor and tokenizer."""
-    for part in (processor.image_processor.__dict__, processor.tokenizer.init_kwargs):
-        part.pop("auto_map", None)  # it names code that the folder of a plain CLIP does not need and does not have
-    return CLIPProcessor(processor.image_processor, processor.tokenizer)

@@ -1,7 +1,7 @@
-"""``expclip publish``: a checkpoint folder goes to the Hub whole, in one commit, or not at all.
+"""`expclip publish`: a checkpoint folder goes to the Hub whole, in one commit, or not at all.
 
 In: a folder and the name of a repository. Everything is checked before anyone is contacted: the files, the card, the code that the
-config names, the golden outputs. ``plan`` says exactly what would go, ``upload`` sends that and nothing else.
+config names, the golden outputs. `plan` says exactly what would go, `upload` sends that and nothing else.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from ..exporters.runtimes import DESCRIPTION, TOWER, exported_backend
 from ..system.files import read_json
 from ..system.plain_yaml import read_front_matter
 from ..system.terminal import one_line
-from . import golden
 from .card import PLACEHOLDER
-from .folder import load_checkpoint, model_type_of
+from .golden import VerificationError
+from .load import model_type_of
+from .verify import verify_outputs
 
 CARD = "README.md"
 _BELONGS = (".json", ".safetensors", ".py", ".md", ".txt", ".jinja")
@@ -48,7 +49,7 @@ _WRITE_AGAIN = "write the checkpoint again"
 
 @dataclass(frozen=True)
 class Plan:
-    """What goes where: ``files`` are names in the repository with a file on this machine, or with their content."""
+    """What goes where: `files` are names in the repository with a file on this machine, or with their content."""
 
     repo: str
     private: bool
@@ -67,11 +68,21 @@ class Plan:
 
 
 def plan(folder: str | Path, repo: str, private: bool = False) -> Plan:
-    """Checks a checkpoint folder and says what publishing it to ``repo`` ("owner/name") sends. Contacts nobody.
+    """Checks a checkpoint folder and says what publishing it sends. Contacts nobody.
 
-    Raises ValueError or OSError for a name that the Hub does not allow, a folder with files that do not belong, without a valid card,
-    or with code or paths that work on this machine only; golden.VerificationError where the checkpoint is not what it was when it
-    was written.
+    Args:
+        folder: checkpoint folder on this machine.
+        repo: model repository, "owner/name".
+        private: only for its owner or organisation.
+
+    Returns:
+        What `upload` sends.
+
+    Raises:
+        VerificationError: a ValueError; the checkpoint is not what it was when it was written.
+        ValueError: a name that the Hub does not allow; files that do not belong; no valid card; code or
+            paths that work on this machine only.
+        OSError: there is no such checkpoint, or files are missing.
     """
     validate_repo_id(repo)
     if "/" not in repo:
@@ -85,18 +96,20 @@ def plan(folder: str | Path, repo: str, private: bool = False) -> Plan:
     files: dict[str, Path | bytes] = {**found, CARD: _card(folder, repo)}
     _check_paths(found)
     _check_code(found, model_type_of(str(folder)))
-    try:
-        golden.verify(*load_checkpoint(folder), folder)
-    except (ValueError, OSError) as error:
-        raise golden.VerificationError(str(error)) from error
+    verify_outputs(folder)
     return Plan(repo, private, files, left_out)
 
 
 def upload(planned: Plan) -> str:
-    """Creates the repository where there is none, and commits the files to it. Returns its address.
+    """Creates the repository where there is none, and commits the files to it.
 
-    Raises OSError where the Hub refuses or cannot be reached, ValueError where the repository exists and is public though a private
-    one was asked for. Nothing of the checkpoint has been published then.
+    Returns:
+        The repository's address.
+
+    Raises:
+        OSError: the Hub refuses or cannot be reached.
+        ValueError: the repository exists and is public, but a private one was asked for. Nothing of the
+            checkpoint has been published then.
     """
     api, repo = HfApi(), planned.repo
     try:
@@ -156,7 +169,7 @@ def _towers(folder: Path) -> set[str]:
     for name, digest in digests.items():
         file = folder / name
         if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
-            raise golden.VerificationError(f"{file} is not the file that was exported; run `expclip export` again")
+            raise VerificationError(f"{file} is not the file that was exported; run `expclip export` again")
     return {name for name in digests if name.startswith(f"{TOWER}.") and name.endswith(_TOWER_ENDINGS)}
 
 

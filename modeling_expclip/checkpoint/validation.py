@@ -1,6 +1,6 @@
 """What the files of a checkpoint must agree on, so that a changed or damaged one is refused and not read as another model.
 
-transformers puts defaults where a config lacks something, makes a model of any size it is told, and warns. These functions raise
+transformers puts defaults where a config lacks something, makes a model of any size the config says, and warns. These functions raise
 ValueError, in one line.
 """
 
@@ -17,6 +17,7 @@ from transformers import CLIPModel, ProcessorMixin
 from transformers.utils import cached_file
 
 from ..system.files import read_json
+from ..system.terminal import reason_of
 
 # What becomes of a config whose values are of the wrong kind, or absurd.
 WRONG_CONFIG = (
@@ -50,7 +51,7 @@ def check_complete(folder: str, config: dict[str, Any]) -> None:
 
 
 def check_config(folder: str, model_class: type[CLIPModel]) -> None:
-    """Raises ValueError for a config that makes no model, or one far larger than the weights.
+    """Raises ValueError for a config that cannot be instantiated, or whose model is far larger than the weights.
 
     transformers would make it first, in memory, and only then find that the weights do not fit.
     """
@@ -77,7 +78,7 @@ def check_config(folder: str, model_class: type[CLIPModel]) -> None:
         with torch.device("meta"):
             wanted = model_class(config).state_dict()
     except WRONG_CONFIG as error:
-        raise ValueError(f"the config of {folder} makes no model: {reason_of(error)}") from error
+        raise ValueError(f"the config of {folder} cannot be instantiated: {reason_of(error)}") from error
     numbers = sum(weight.numel() for weight in wanted.values())
     if numbers > size:
         raise ValueError(f"the config of {folder} is of a model of {numbers} numbers, but the weights are {size} bytes")
@@ -87,16 +88,16 @@ def check_config(folder: str, model_class: type[CLIPModel]) -> None:
 
 
 def check_processor(folder: str, processor: ProcessorMixin, model: CLIPModel) -> None:
-    """Tries the processor on a picture and two prompts: what comes out must be what the model reads."""
+    """Tries the processor on an image and two prompts: what comes out must be what the model reads."""
     images, side = processor.image_processor, model.config.vision_config.image_size
     text = model.config.text_config
     try:
         largest = max(value or 0 for size in (images.size, images.crop_size or {}) for value in dict(size).values())
         if largest > _LARGEST_SIDE:
-            raise ValueError(f"pictures of {largest} pixels a side")
+            raise ValueError(f"images of {largest} pixels a side")
         prompts = ["a face", "a face that is longer"]  # so that the padding is tried as well
-        picture = Image.new("RGB", (2 * side, side), "grey")
-        tried = processor(images=picture, text=prompts, padding=True, truncation=True, return_tensors="pt")
+        image = Image.new("RGB", (2 * side, side), "grey")
+        tried = processor(images=image, text=prompts, padding=True, truncation=True, return_tensors="pt")
         pixels, ids = tried["pixel_values"], tried["input_ids"]
     except OSError:
         raise
@@ -105,7 +106,7 @@ def check_processor(folder: str, processor: ProcessorMixin, model: CLIPModel) ->
     if pixels.shape[1:] != (model.config.vision_config.num_channels, side, side) or not pixels.isfinite().all():
         shape = " x ".join(map(str, pixels.shape[2:]))
         raise ValueError(
-            f"the preprocessing has changed: the processor in {folder} makes pictures of {shape}, the model reads "
+            f"the preprocessing has changed: the processor in {folder} makes images of {shape}, the model reads "
             f"{side} x {side} finite pixels"
         )
     if ids.max() >= text.vocab_size:
@@ -117,9 +118,3 @@ def check_processor(folder: str, processor: ProcessorMixin, model: CLIPModel) ->
         raise ValueError(
             f"the tokenizer in {folder} does not end prompts with token {text.eos_token_id}, as the model expects"
         )
-
-
-def reason_of(error: Exception) -> str:
-    """The first line, and no more of it than people read: transformers' may list all models it knows."""
-    line = f"{type(error).__name__}: {error}".splitlines()[0]
-    return line if len(line) <= 400 else f"{line[:400]} ..."

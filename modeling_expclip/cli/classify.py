@@ -1,74 +1,166 @@
-"""What ``expclip classify`` does with its arguments: list the files, go on where a stopped run was, classify, write, draw."""
+"""`expclip classify`: list the files, resume where a stopped run was, classify, write, draw."""
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import sys
-from argparse import Namespace
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..media import table as tables
-from ..media.analyzer import FPS
-from ..media.classify import Classifier, Row, Settings, find_files, first_images, is_moving
-from ..media.crop_check import crops_warning
-from ..media.detectors import DEFAULT_MARGIN
-from ..media.plot import Timelines
+from ..media import table
 from ..system.terminal import printable
+from .exit_codes import NOTHING_CLASSIFIED, OK
 from .journal import Journal
+from .options import add_model
+from .words import add_words, labels_of, prompts_of
+
+if TYPE_CHECKING:
+    from ..media.plot import Timelines
+    from ..media.sources import Source
 
 
-def run_classify(arguments: Namespace, labels: tuple[str, ...]) -> int:
-    """Returns the number of faces classified. Raises ValueError, OSError or ImportError for a wrong call."""
-    settings = _settings(arguments, labels)
-    rows = find_files(arguments.paths, settings.frames_fps)
-    _check(arguments, rows)
-    reserved = sorted(set(labels) & set(tables.FIXED_COLUMNS))
-    if reserved:
-        raise ValueError(f"a label cannot be called like a column of the output: {', '.join(reserved)}")
-    videos = [row.path for row in rows if is_moving(row)]
+def add(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("classify", help="label faces in images, photos, folders, videos and Parquet files")
+    add = command.add_argument
+    paths = add(
+        "paths",
+        nargs="+",
+        action="extend",
+        metavar="PATH",
+        help="images, videos, folders of them, or Parquet files with a column 'image', whose rows are called FILE#NUMBER",
+    )
+    add_model(command)
+    add_words(command, paths)
+    add(
+        "--top-k",
+        type=int,
+        metavar="N",
+        help="show and write only the N best labels, with their probabilities among all labels: in CSV and Parquet as "
+        "label_1, score_1, ... label_N, score_N in place of a column for each label, in JSON as the only 'scores', best first",
+    )
+    add(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write all rows to a .csv, .json or .parquet file, which appears whole; folders above it are made; the same "
+        "command resumes a run that was stopped",
+    )
+    add("--overwrite", action="store_true", help="replace the file of --output and images of --plot that are there")
+
+    faces = command.add_argument_group("faces")
+    add = faces.add_argument
+    add(
+        "--faces",
+        action=argparse.BooleanOptionalAction,
+        help="find faces first, numbered from 0, the largest first (default: inputs are face crops, and you are told if "
+        "they do not look it)",
+    )
+    add("--margin", type=float, help="around a face, as a share of its size (default: 0)")
+    add("--align", action="store_true", help="turn faces so that the eyes are level")
+    add(
+        "--detector",
+        metavar="auto|FILE",
+        help="YuNet's weights (default: auto, which is $EXPCLIP_YUNET, else the Hub's)",
+    )
+
+    video = command.add_argument_group("video")
+    add = video.add_argument
+    add("--fps", type=float, help="frames looked at for each second (default: 4)")
+    add(
+        "--window", type=float, metavar="S", help="one row for each face and S seconds, from the mean of its embeddings"
+    )
+    add(
+        "--clip",
+        choices=("uniform", "paper"),
+        help="one row for a whole video, from 16 frames; paper: of clips of 16 frames or fewer only the first, as its code does",
+    )
+    add("--frames-fps", type=float, metavar="N", help="each folder is one video of frames, N for each second")
+    add("--plot", type=Path, metavar="DIR", help="a PNG timeline of each video, in this folder")
+
+    speed = command.add_argument_group("speed")
+    add = speed.add_argument
+    add("--batch-size", type=int, default=16, metavar="N", help="faces a forward pass (default: %(default)s)")
+    add("--workers", type=int, default=2, metavar="N", help="threads that read and crop (default: %(default)s)")
+    add(
+        "--backend",
+        choices=("torch", "openvino", "onnx"),
+        help="of an exported model (default: what it was exported for)",
+    )
+    add("--precision", choices=("fp32", "bf16"), default="fp32", help="of torch (default: %(default)s)")
+    add("--compile", action="store_true", help="torch.compile the image tower")
+    command.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    labels, top_k = labels_of(arguments), arguments.top_k
+    words = {"labels": labels, "prompts": prompts_of(arguments)}
+
+    from ..media.analyzer import FaceAnalyzer
+    from ..media.classify import Classifier
+    from ..media.crop_check import crops_warning
+    from ..media.plot import Timelines
+    from ..media.sources import find_sources, first_images
+
+    sources = find_sources(arguments.paths, arguments.frames_fps)
+    videos = [source.path for source in sources if source.kind == "video" and source.error is None]
+    _check(arguments, bool(videos))
+    table.Layout(labels, bool(videos), top_k).check()
+    analysis, video = _analysis(arguments), _video(arguments)
     timelines = None if arguments.plot is None else Timelines(videos, arguments.plot, labels)
     output, journal = arguments.output, None
     if output is not None:
-        tables.check_output(output)
-        journal = Journal(output, _identity(arguments, settings), arguments.overwrite)
-    summary, finished, unfinished = tables.Summary(), False, False
+        table.check_output(output)
+        journal = Journal(output, _identity(arguments, sources) | words | analysis | video, arguments.overwrite)
+    summary, finished, unfinished = table.Summary(), False, False
     try:
         if timelines is not None:
             timelines.prepare(arguments.overwrite or (journal is not None and journal.resumed))
-        if journal is not None and journal.done:
+        if journal is not None and (journal.done or journal.reached):
             _take_up(journal, summary, timelines)
-            print(f"{len(journal.done)} of {len(rows)} files were done before; going on", file=sys.stderr)
-            rows = [row for row in rows if row.path not in journal.done]
-        classifier = Classifier(arguments.model, settings, arguments.batch_size, arguments.workers, arguments.compile)
-        if arguments.faces is None and (warning := crops_warning(first_images(rows, settings))) is not None:
-            print(f"{warning}: add --faces to find faces first, or --no-faces if they are crops", file=sys.stderr)
-        for path, found, done in classifier(rows):
-            for row in found:
+            rows = "".join(f", {count} rows of {printable(path)}" for path, count in journal.reached.items())
+            print(
+                f"{len(journal.done)} of {len(sources)} files{rows} were done before; resuming after them",
+                file=sys.stderr,
+            )
+            sources = [source for source in sources if source.path not in journal.done]
+        analyzer = FaceAnalyzer(
+            arguments.model,
+            **analysis,
+            compile=arguments.compile,
+            batch_size=arguments.batch_size,
+            workers=arguments.workers,
+        )
+        if arguments.faces is None:
+            first = first_images(sources, video["fps"], arguments.frames_fps)
+            if (warning := crops_warning(first)) is not None:
+                print(f"{warning}: add --faces to find faces first, or --no-faces if they are crops", file=sys.stderr)
+        for found in Classifier(analyzer, words, video)(sources, None if journal is None else journal.reached):
+            for row in found.rows:
                 summary.add(row)
             if timelines is not None:
-                timelines.add(path, found, done)
+                timelines.add(found.path, found.rows, found.done)
             if journal is not None:
-                journal.add(found, path if done else None)
+                reached = None if found.reached is None else (found.path, found.reached)
+                journal.add(found.rows, found.path if found.done else None, reached)
         if journal is not None:
-            tables.write(journal.rows(), labels, output, bool(videos))
+            table.write(journal.rows(), labels, output, bool(videos), top_k)
         finished = True
     finally:  # first what is kept, then what is shown; an interrupted run shows what it has
         if journal is not None:
             unfinished = journal.close(finished)
         if summary.total:
-            print(summary.table(labels))
+            print(summary.table(labels, top_k))
         if unfinished:
-            print("unfinished: the same command goes on from here", file=sys.stderr)
+            print("unfinished: the same command resumes from here", file=sys.stderr)
     if output is not None:
         print(f"wrote {summary.total} rows to {printable(str(output))}")
     if summary.failed:
         print(f"{summary.failed} of {summary.total} rows hold an error instead of a label", file=sys.stderr)
-    return summary.total - summary.failed
+    return OK if summary.total > summary.failed else NOTHING_CLASSIFIED
 
 
-def _take_up(journal: Journal, summary: tables.Summary, timelines: Timelines | None) -> None:
+def _take_up(journal: Journal, summary: table.Summary, timelines: Timelines | None) -> None:
     """What an earlier run did: its rows are counted, and drawn where it did not come to that."""
     for path, found in itertools.groupby(journal.rows(), lambda row: row.path):
         known = list(found)
@@ -78,7 +170,7 @@ def _take_up(journal: Journal, summary: tables.Summary, timelines: Timelines | N
             timelines.add(path, known, True)
 
 
-def _check(arguments: Namespace, rows: list[Row]) -> None:
+def _check(arguments: argparse.Namespace, videos: bool) -> None:
     """Raises ValueError for what could only be noticed late, or never."""
     for name in ("margin", "align", "detector"):
         if not arguments.faces and getattr(arguments, name) not in (None, False):
@@ -89,9 +181,10 @@ def _check(arguments: Namespace, rows: list[Row]) -> None:
         value = getattr(arguments, name)
         if value is not None and not value > 0:
             raise ValueError(f"--{name.replace('_', '-')} {value} must be more than 0")
+    if arguments.top_k is not None and arguments.top_k < 1:
+        raise ValueError(f"--top-k {arguments.top_k} must be at least 1")
     if arguments.batch_size < 1 or arguments.workers < 1:
         raise ValueError("--batch-size and --workers must be at least 1")
-    videos = [row.path for row in rows if is_moving(row)]
     for name in ("fps", "window", "clip", "plot"):
         if not videos and getattr(arguments, name) is not None:
             raise ValueError(f"--{name} is for videos, and there is none among the paths")
@@ -101,26 +194,41 @@ def _check(arguments: Namespace, rows: list[Row]) -> None:
         raise ValueError("--plot shows what changes with time; --clip gives one row a video")
 
 
-def _identity(arguments: Namespace, settings: Settings) -> dict[str, Any]:
-    """What must be the same for rows of two runs to stand in one table."""
+def _identity(arguments: argparse.Namespace, sources: list[Source]) -> dict[str, Any]:
+    """What, beside the options, must be the same for rows of two runs to stand in one table."""
     model = Path(arguments.model)
     weights = sorted(model.glob("*.safetensors")) + sorted(model.glob("image_tower.*")) if model.is_dir() else []
-    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in weights]
-    return {"paths": arguments.paths, "model": arguments.model, "weights": stats, **asdict(settings)}
+    identity = {"paths": arguments.paths, "model": arguments.model, "weights": _stats(weights)}
+    # Their rows are known by number, so they must be the same files.
+    tables = [Path(source.path) for source in sources if source.kind == "table" and source.error is None]
+    return identity | ({"tables": _stats(tables)} if tables else {})
 
 
-def _settings(arguments: Namespace, labels: tuple[str, ...]) -> Settings:
-    return Settings(
-        labels=labels,
-        prompts=arguments.prompts,
-        faces=bool(arguments.faces),
-        detector=arguments.detector,
-        margin=DEFAULT_MARGIN if arguments.margin is None else arguments.margin,
-        align=arguments.align,
-        backend=arguments.backend,
-        precision=arguments.precision,
-        fps=FPS if arguments.fps is None else arguments.fps,
-        window=arguments.window,
-        clip=arguments.clip,
-        frames_fps=arguments.frames_fps,
-    )
+def _stats(files: list[Path]) -> list[tuple[str, int, int]]:
+    return [(file.name, (status := file.stat()).st_size, status.st_mtime_ns) for file in files]
+
+
+def _analysis(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of `FaceAnalyzer` that decide about the rows."""
+    from ..media.detectors import DEFAULT_MARGIN
+
+    return {
+        "faces": bool(arguments.faces),
+        "detector": None if arguments.detector == "auto" else arguments.detector,
+        "margin": DEFAULT_MARGIN if arguments.margin is None else arguments.margin,
+        "align": arguments.align,
+        "backend": arguments.backend,
+        "precision": arguments.precision,
+    }
+
+
+def _video(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of `FaceAnalyzer.video`."""
+    from ..media.analyzer import FPS
+
+    return {
+        "fps": FPS if arguments.fps is None else arguments.fps,
+        "window": arguments.window,
+        "clip": arguments.clip,
+        "frames_fps": arguments.frames_fps,
+    }

@@ -1,7 +1,8 @@
-"""The rows of an unfinished ``expclip classify``, in a file beside its output that grows as it goes.
+"""The rows of an unfinished `expclip classify`, in a file beside its output that grows as it goes.
 
-``faces.csv.unfinished`` holds JSON lines: what the run is, then rows, and a line for each path that is done. A run that was stopped, in
-whatever way, goes on after the last of these; the output itself is written from it, whole.
+`faces.csv.unfinished` holds JSON lines: what the run is, then rows, and a line for each path that is done, or
+for how far a table of many images is. A run that was stopped, in whatever way, resumes after the last of
+these; the output itself is written from it, whole.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..media.classify import Row
+from ..media.table import Row
 from ..system.files import sweep, sync_folder, written_to
 from ..system.lock import held
 
@@ -24,17 +25,32 @@ _SYNC_SECONDS = 1.0  # what a power cut may take
 
 
 class Journal:
-    """Opens the journal of ``output``, new or left by an earlier run of the same ``identity`` (anything JSON can hold).
+    """Opens the journal of an output, new or left by an earlier run, and keeps others from writing either until `close`.
 
-    Nobody else writes ``output`` until ``close``: of two runs, one is refused before it touches anything of the other. Raises
-    BlockingIOError then, FileExistsError where ``output`` is there, finished, and not to ``overwrite``; ValueError where the journal was
-    left by a run that differs, another OSError where nothing can be written. ``resumed`` says whether there was an earlier run, ``done`` holds the
-    paths that need no more work.
+    Args:
+        output: the file that the rows become.
+        identity: what is the same for runs whose rows may stand in one table; anything JSON can hold.
+        overwrite: the output may be there.
+
+    Attributes:
+        resumed: whether there was an earlier run.
+        done: paths that need no more work.
+        reached: the number of rows that are done of tables that are not.
+
+    Raises:
+        BlockingIOError: while another run writes the output; nothing of it is touched.
+        FileExistsError: where the output is there, finished, and not to be overwritten.
+        ValueError: where the journal was left by a run that differs.
+        OSError: where nothing can be written.
     """
 
     def __init__(self, output: Path, identity: dict[str, Any], overwrite: bool = False) -> None:
         self.path = output.with_name(output.name + ".unfinished")
+        self.done: set[str] = set()
+        self.reached: dict[str, int] = {}
+        self._made = [folder for folder in output.parents if not folder.exists()]
         with ExitStack() as stack:
+            stack.callback(self._unmake)
             stack.enter_context(held(output.with_name(f".{output.name}.lock"), output, "--output"))
             self.resumed = self.path.exists()
             if os.path.lexists(output) and not overwrite and not self.resumed:
@@ -48,14 +64,13 @@ class Journal:
                 )
             self._file = stack.enter_context(self.path.open("a+b"))
             with written_to(self.path):
-                self.done = self._resume(json.loads(json.dumps(identity)))
+                self._resume(json.loads(json.dumps(identity)))
                 self._sync()
                 sync_folder(output.parent)
             self._holds = stack.pop_all()
-        self._kept = bool(self.done)
+        self._kept = bool(self.done or self.reached)
 
-    def _resume(self, identity: dict[str, Any]) -> set[str]:
-        done: set[str] = set()
+    def _resume(self, identity: dict[str, Any]) -> None:
         whole = 0
         self._file.seek(0)
         head = self._file.read(len(_HEAD)).rstrip(b"\0")
@@ -71,7 +86,10 @@ class Journal:
                     raise ValueError("no entry")
                 if not isinstance(entry.get("done", ""), str):
                     raise ValueError("no path")
-            except (ValueError, RecursionError) as error:
+                path, count = entry.get("reached", ("", 0))
+                if not isinstance(path, str) or not isinstance(count, int):
+                    raise ValueError("no number of rows")
+            except (ValueError, TypeError, RecursionError) as error:
                 message = f"{self.path} is damaged after {whole} bytes; remove it to start again"
                 raise ValueError(message) from error
             if "run" in entry:
@@ -83,21 +101,32 @@ class Journal:
                     )
                 whole += len(line)
             elif "done" in entry:
-                done.add(entry["done"])
+                self.done.add(entry["done"])
+                self.reached.pop(entry["done"], None)
+                whole = self._file.tell()
+            elif "reached" in entry:
+                self.reached[path] = count
                 whole = self._file.tell()
         self._file.truncate(whole)
         if not whole:
             self._write({"run": identity})
-        return done
 
-    def add(self, rows: list[Row], done: str | None = None) -> None:
-        """Rows of a path, and the path once they are its last."""
+    def add(self, rows: list[Row], done: str | None = None, reached: tuple[str, int] | None = None) -> None:
+        """Keeps rows.
+
+        Args:
+            rows: of one path.
+            done: that path, once these are its last.
+            reached: or the path of a table and how many of its rows are done with these.
+        """
         self._kept = True
         with written_to(self.path):
             for row in rows:
                 self._write({"row": asdict(row)})
             if done is not None:
                 self._write({"done": done})
+            elif reached is not None:
+                self._write({"reached": reached})
             self._file.flush()
             if time.monotonic() - self._synced > _SYNC_SECONDS:
                 self._sync()
@@ -112,8 +141,7 @@ class Journal:
                     yield Row(**entry["row"])
 
     def close(self, finished: bool) -> bool:
-        """Lets others write the output. Returns whether there are rows to go on from; otherwise, and where the run is ``finished``,
-        nothing is left."""
+        """Lets others write the output. Returns whether rows are left to resume from; a run that is `finished` leaves none."""
         keep = self._kept and not finished
         with self._holds, written_to(self.path):
             try:
@@ -124,6 +152,12 @@ class Journal:
                 if not keep:
                     os.unlink(self.path)
         return keep
+
+    def _unmake(self) -> None:
+        """Removes the folders that were made for a run that leaves nothing in them."""
+        for folder in self._made:
+            with suppress(OSError):
+                folder.rmdir()
 
     def _write(self, entry: dict[str, Any]) -> None:
         self._file.write(json.dumps(entry, allow_nan=False).encode() + b"\n")

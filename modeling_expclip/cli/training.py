@@ -17,7 +17,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     for name, summary in COMMANDS.items():
         # No argument holds a NUL, so all of them, --help too, are left to the command itself.
         command = commands.add_parser(name, help=summary, add_help=False, prefix_chars="\0")
-        command.add_argument("arguments", nargs=argparse.REMAINDER)
+        command.add_argument("arguments", nargs=argparse.REMAINDER, help="see --help of the command")
         command.set_defaults(run=run)
 
 

@@ -1,4 +1,4 @@
-"""``expclip export``: a checkpoint becomes a plain CLIP folder with its image tower beside it, for OpenVINO or ONNX Runtime.
+"""`expclip export`: a checkpoint becomes a plain CLIP folder with its image tower beside it, for OpenVINO or ONNX Runtime.
 
 Prompts are encoded once for a set of labels, so the text tower stays in torch. The written tower is loaded again and compared with
 torch before the folder gets its name.
@@ -20,9 +20,10 @@ from transformers import CLIPModel, CLIPProcessor
 
 from ..checkpoint import golden
 from ..checkpoint.card import checkpoint_card
-from ..checkpoint.convert import truncating
-from ..checkpoint.folder import check_output, load_checkpoint, name_of, save_processor, whole_folder
-from ..checkpoint.merge import plain_processor
+from ..checkpoint.load import load_checkpoint
+from ..checkpoint.processors import plain_processor, save_processor, truncating
+from ..checkpoint.save import check_output, name_of, whole_folder
+from ..checkpoint.verify import verify_outputs
 from ..media.images import image_endings, open_image
 from ..modeling_expclip import ExpCLIPModel
 from ..processing_expclip import to_pil_processor
@@ -32,23 +33,30 @@ from .runtimes import BACKENDS, DESCRIPTION, TOWER, load_image_tower, silence_te
 PRECISIONS = ("fp32", "bf16", "int8")
 # Mean cosine with torch's embeddings below which nothing is written. Measured on expclip-mini: 1.0000, 1.0000 and 0.9998.
 AGREEMENT = {"fp32": 0.9999, "bf16": 0.999, "int8": 0.98}
-FEWEST_IMAGES, MOST_IMAGES = 16, 300
+MIN_IMAGES, MAX_IMAGES = 16, 300
 _PACKAGES = {"openvino": ("openvino", "nncf"), "onnx": ("onnx", "onnxscript", "onnxruntime", "nncf")}
 
 
 def export(
     source: str, output: str | Path, backend: str, precision: str = "fp32", calibration: Sequence[str] = ()
 ) -> None:
-    """Writes ``source`` (folder or Hub id, Exp-CLIP or plain CLIP) with an exported image tower to the folder ``output``.
+    """Writes a plain CLIP folder with the image tower beside it for another runtime.
 
     Args:
-        backend: one of ``BACKENDS``.
-        precision: one of ``PRECISIONS``. int8 is quantised after training, with ``calibration``.
-        calibration: image files, or folders of them, such as the tower will see; a few hundred are enough and 300 are used.
+        source: Exp-CLIP or plain CLIP checkpoint, folder or Hub id.
+        output: folder to write; nothing, or an empty folder, may be there.
+        backend: runtime that will run the image tower, `openvino` or `onnx`.
+        precision: of the image tower, `fp32`, `bf16` (OpenVINO only) or `int8` (quantised after training,
+            with `calibration`).
+        calibration: image files, or folders of them, like those the tower will see: 16 at least, of more
+            than 300 some are left out.
 
-    Raises ValueError for a combination that does not exist, for too few or unreadable calibration images, and where the exported
-    tower does not agree with torch (``AGREEMENT``); ImportError where a package is missing; FileExistsError where ``output`` is
-    not empty. In each case nothing is written.
+    Raises:
+        ValueError: no such combination; too few or unreadable calibration images; the exported tower
+            does not agree with torch (`AGREEMENT`).
+        ImportError: a package is missing.
+        OSError: there is no such checkpoint, or `output` cannot be written. Nothing is left at `output`
+            then, nor after the other errors.
     """
     _check_choices(backend, precision, calibration)
     check_output(output, source)
@@ -68,7 +76,7 @@ def export(
             write_tower(plain, folder, backend, precision, pixels)
         _describe(folder, backend, precision)
         golden.write(model, processor, folder)
-        golden.verify(*load_checkpoint(folder), folder)
+        verify_outputs(folder)
         agreement = _check_tower(plain, processor, folder, backend, precision, pixels)
         card = _card(name_of(source), backend, precision, agreement, len(files))
         (folder / "README.md").write_text(card, encoding="utf-8")
@@ -81,7 +89,7 @@ def _check_choices(backend: str, precision: str, calibration: Sequence[str]) -> 
     if (backend, precision) == ("onnx", "bf16"):
         raise ValueError("ONNX Runtime has no bf16 on the CPU; use --backend openvino or --precision int8")
     if precision == "int8" and not calibration:
-        raise ValueError("int8 needs images such as the model will see: --calibration PATH")
+        raise ValueError("int8 needs images like those the model will see: --calibration PATH")
     if precision != "int8" and calibration:
         raise ValueError(f"--calibration is for --precision int8; {precision} needs no images")
 
@@ -103,9 +111,11 @@ def _calibration_files(paths: Sequence[str]) -> list[str]:
             raise ValueError(f"--calibration: there is no file or folder {str(path)!r}")
         below = (file for file in sorted(path.rglob("*")) if file.suffix.lower() in endings)
         found |= dict.fromkeys(below if path.is_dir() else [path])
-    if len(found) < FEWEST_IMAGES:
-        raise ValueError(f"--calibration gives {len(found)} images; int8 needs {FEWEST_IMAGES}, better some hundred")
-    files, count = [*found], min(len(found), MOST_IMAGES)
+    if len(found) < MIN_IMAGES:
+        raise ValueError(
+            f"--calibration gives {len(found)} images; int8 needs {MIN_IMAGES} at least, better a few hundred"
+        )
+    files, count = [*found], min(len(found), MAX_IMAGES)
     return [str(files[i * len(files) // count]) for i in range(count)]
 
 
@@ -134,10 +144,10 @@ def _describe(folder: Path, backend: str, precision: str) -> None:
 def _check_tower(
     model: CLIPModel, processor: CLIPProcessor, folder: Path, backend: str, precision: str, pixels: list[torch.Tensor]
 ) -> float:
-    """The mean cosine of the written tower's embeddings with torch's, of the calibration images or the golden pictures."""
+    """The mean cosine of the written tower's embeddings with torch's, of the calibration images or the golden images."""
     if not pixels:
-        pictures = load_file(folder / golden.NAME)["images"]
-        pixels = [processor.image_processor(images=list(pictures.numpy()), return_tensors="pt")["pixel_values"]]
+        images = load_file(folder / golden.NAME)["images"]
+        pixels = [processor.image_processor(images=list(images.numpy()), return_tensors="pt")["pixel_values"]]
     tower = load_image_tower(str(folder), backend)
     cosines = [
         nn.functional.cosine_similarity(tower(batch), model.get_image_features(batch).pooler_output) for batch in pixels
@@ -156,7 +166,7 @@ def _card(name: str, backend: str, precision: str, agreement: float, calibrated:
         f"{name}, exported for {backend}",
         f"`{name}` as a plain `CLIPModel`, with its image tower beside it for the backend `{backend}` in {precision}, written by "
         f"`expclip export`{f' with {calibrated} calibration images' if calibrated else ''}. The mean cosine of the exported tower's "
-        f"embeddings with torch's was {agreement:.5f} on {'these images' if calibrated else 'three synthetic pictures'}. "
+        f"embeddings with torch's was {agreement:.5f} on {'these images' if calibrated else 'three synthetic images'}. "
         "`expclip classify --model` runs the exported tower; the pipeline below runs the same model in torch.",
         remote_code=False,
     )

@@ -1,6 +1,6 @@
 """The image tower of a CLIP as a file for OpenVINO or ONNX Runtime, quantised where asked; `export.py` does the rest.
 
-One graph of the tower, written by ``torch.export``, serves both.
+One graph of the tower, written by `torch.export`, serves both.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ONNX_LIMIT = 2**31 - 2**20  # bytes of weights that still fit into one file, wh
 
 
 class _ImageTower(nn.Module):
-    """``get_image_features(...).pooler_output`` as a graph of tensors only."""
+    """`get_image_features(...).pooler_output` as a graph of tensors only."""
 
     def __init__(self, model: CLIPModel) -> None:
         super().__init__()
@@ -36,9 +36,9 @@ class _ImageTower(nn.Module):
 
 
 def write_tower(model: CLIPModel, folder: Path, backend: str, precision: str, pixels: list[torch.Tensor]) -> None:
-    """Writes ``image_tower.xml`` and ``.bin``, or ``image_tower.onnx``, to ``folder``.
+    """Writes `image_tower.xml` and `.bin`, or `image_tower.onnx`, to `folder`.
 
-    In: pixel values (B, 3, height, width) float32 with any B. Out: embeddings (B, D) float32, not normalised. ``pixels``, a list of
+    In: pixel values (B, 3, height, width) float32 with any B. Out: embeddings (B, D) float32, not normalised. `pixels`, a list of
     (1, 3, height, width), calibrate int8.
     """
     tower = _ImageTower(model).eval()
@@ -94,14 +94,14 @@ def _clear_notes(message: Any) -> None:
 
 def _without_notes(path: Path) -> None:
     """Removes what OpenVINO and NNCF note of how they made a model, which could name files; the notes on its layers have a meaning."""
-    tree = ElementTree.parse(path)
+    tree = ElementTree.parse(path)  # noqa: S314, OpenVINO has just written it
     for notes in tree.getroot().findall("rt_info"):
         tree.getroot().remove(notes)
     tree.write(path, encoding="utf-8", xml_declaration=True)
 
 
 def _quantise(model: Any, pixels: list[torch.Tensor], name: str | None) -> Any:
-    """Post-training quantisation of an OpenVINO model, or of an ONNX model whose input is called ``name``.
+    """Post-training quantisation of an OpenVINO model, or of an ONNX model whose input is called `name`.
 
     Weights have a scale for each channel, smoothed against outlying activations. Symmetric ranges: of the settings tried on
     expclip-mini they kept closest to float32, for the worst picture above all.

@@ -1,4 +1,4 @@
-"""The image tower of an exported checkpoint, run by OpenVINO or ONNX Runtime. Travels inside every checkpoint.
+"""The image tower of an exported checkpoint, run by OpenVINO or ONNX Runtime.
 
 `expclip export` writes the tower and `export.json`, which says what it is. Only what is asked for is imported.
 """
@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from transformers.utils import cached_file
 
+from ..system.terminal import reason_of
+
 BACKENDS = ("openvino", "onnx")
 DESCRIPTION = "export.json"
 TOWER = "image_tower"
@@ -25,21 +27,27 @@ ImageTower = Callable[[torch.Tensor], torch.Tensor]
 def exported_backend(source: str) -> str | None:
     """The backend that a checkpoint (folder or Hub id) was exported for, None where it was not.
 
-    Raises ValueError where its `export.json` is damaged.
+    Raises:
+        ValueError: its `export.json` is damaged.
     """
     description = _description(source)
     return None if description is None else description["backend"]
 
 
 def load_image_tower(source: str, backend: str) -> ImageTower:
-    """The exported image tower of a checkpoint (folder or Hub id), on the CPU, in the precision it was exported with.
+    """Loads the exported image tower of a checkpoint, on the CPU, in the precision it was exported with.
+
+    Args:
+        source: checkpoint folder or Hub id.
+        backend: one of `BACKENDS`.
 
     Returns:
-        a function from pixel values (B, 3, height, width) of any float type and device to image embeddings (B, D) float32 on
-        the CPU, not normalised; any thread may call it.
+        A function from pixel values (B, 3, height, width) of any float type and device to image
+        embeddings (B, D) float32 on the CPU, not normalised. Any thread may call it.
 
-    Raises ValueError where the checkpoint was not exported for `backend` or its files are missing or damaged, ImportError
-    where the backend is not installed.
+    Raises:
+        ValueError: the checkpoint was not exported for `backend`, or its files are missing or damaged.
+        ImportError: the backend is not installed.
     """
     if backend not in BACKENDS:
         raise ValueError(f"unknown backend {backend!r}; expected one of {', '.join(BACKENDS)}")
@@ -109,7 +117,7 @@ def _openvino_tower(path: str, precision: str) -> ImageTower:
     try:
         model = openvino.Core().compile_model(path, "CPU", options)
     except RuntimeError as error:
-        raise ValueError(f"OpenVINO {openvino.__version__} cannot load {path}: {_first_line(error)}") from error
+        raise ValueError(f"OpenVINO {openvino.__version__} cannot load {path}: {reason_of(error)}") from error
 
     def embed(pixel_values: torch.Tensor) -> torch.Tensor:
         request = model.create_infer_request()  # costs little, and threads cannot share one
@@ -128,14 +136,10 @@ def _onnx_tower(path: str) -> ImageTower:
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no common public class
-        raise ValueError(f"ONNX Runtime {onnxruntime.__version__} cannot load {path}: {_first_line(error)}") from error
+        raise ValueError(f"ONNX Runtime {onnxruntime.__version__} cannot load {path}: {reason_of(error)}") from error
     name = session.get_inputs()[0].name
     return lambda pixel_values: torch.from_numpy(session.run(None, {name: _array(pixel_values)})[0])
 
 
 def _array(pixel_values: torch.Tensor) -> Any:
     return pixel_values.detach().to("cpu", torch.float32).contiguous().numpy()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

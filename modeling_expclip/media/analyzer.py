@@ -16,7 +16,7 @@ import torch
 from transformers import CLIPModel, Pipeline, ProcessorMixin
 
 from .. import MINI
-from ..checkpoint.folder import load_checkpoint
+from ..checkpoint.load import load_checkpoint
 from ..exporters.runtimes import exported_backend, load_image_tower
 from ..pipeline_expclip import FacialExpressionPipeline
 from ..prompts import DEFAULT_PROMPTS, choose_labels

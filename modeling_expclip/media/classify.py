@@ -1,195 +1,125 @@
-"""``expclip classify``: pictures, photos, folders and videos become one row for each face.
-
-Paths come in, are listed, and pass the pipeline one stream at a time; rows leave file by file, so that a run that was
-stopped can go on where it was.
-"""
+"""Images, videos and Parquet files of images become rows, one for each face, file by file, so that a stopped run can resume."""
 
 from __future__ import annotations
 
 import itertools
-import os
-import stat
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from ..system.terminal import printable
-from .analyzer import FPS, FaceAnalyzer
-from .detectors import DEFAULT_MARGIN
-from .images import image_endings
-from .video import VIDEO_ENDINGS, is_video, read_frames
+from .analyzer import FaceAnalyzer
+from .parquet import check_images, image_rows
+from .sources import Source, named
+from .table import Row
 
 NO_FACE = "no face found"
-_FRAMES = 4  # of a video, for a look at it
 
 
-@dataclass
-class Row:
-    """What is known of one face. ``time`` (seconds) and, for a person who is followed, ``face`` are of a video; ``box`` and
-    ``detection_score`` stay empty for a picture that is a face crop."""
+class Found(NamedTuple):
+    """Rows of one source, `done` with its last. Of a Parquet file, `reached` of its rows are done with these."""
 
     path: str
-    time: float | None = None
-    face: int | None = None
-    box: tuple[int, int, int, int] | None = None
-    detection_score: float | None = None
-    label: str | None = None
-    error: str | None = None
-    scores: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides about the rows; ``expclip classify --help`` says what each means."""
-
-    labels: tuple[str, ...]
-    prompts: str = "ensemble10"
-    faces: bool = False
-    detector: str | None = None
-    margin: float = DEFAULT_MARGIN
-    align: bool = False
-    backend: str | None = None
-    precision: str = "fp32"
-    fps: float = FPS
-    window: float | None = None
-    clip: str | None = None
-    frames_fps: float | None = None
-
-
-def find_files(paths: Iterable[str], frames_fps: float | None = None) -> list[Row]:
-    """A row for each file or URL as given, and for each image and video file below a folder, sorted.
-
-    What cannot be read as a file (a FIFO, a broken link, a folder that may not be looked into) is a row that says so, and so is a
-    folder without any. With ``frames_fps`` a folder is one video of frames.
-    """
-    rows: dict[str, Row] = {}
-    for given in paths:
-        if frames_fps is not None or not _is_folder(given):
-            rows[given] = Row(given, error=_no_file(given))
-            continue
-        found = _below(given)
-        for row in found:
-            rows[row.path] = row
-        if not found:
-            rows[given] = Row(given, error="no image or video files below this folder")
-    return list(rows.values())
-
-
-def _below(folder: str) -> list[Row]:
-    endings = image_endings() | VIDEO_ENDINGS
-    closed: list[OSError] = []
-    found: dict[Path, str | None] = {}
-    for place, _, names in os.walk(folder, onerror=closed.append):
-        for path in (Path(place, name) for name in names):
-            if path.suffix.lower() in endings:
-                found[path] = _no_file(path, missing=True)
-    found |= {Path(error.filename or folder): _named(error) for error in closed}
-    return [Row(str(path), error=found[path]) for path in sorted(found)]
-
-
-def _no_file(path: str | Path, missing: bool = False) -> str | None:
-    """Why a path is not one to open: opening a FIFO or a device may wait for ever. URLs and, unless ``missing`` says that it should be
-    there, what does not exist are left to the reader."""
-    try:
-        mode = os.stat(path).st_mode
-    except (OSError, ValueError) as error:
-        return _named(error) if missing else None
-    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
-        return None
-    kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
-    return f"ValueError: {path} is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a file"
-
-
-def is_moving(row: Row) -> bool:
-    """Whether a row of ``find_files`` is a video: such a file, or a folder, which is there only as frames."""
-    return row.error is None and (is_video(row.path) or _is_folder(row.path))
-
-
-def _is_folder(path: str) -> bool:
-    try:
-        return Path(path).is_dir()
-    except OSError:  # a name too long, no permission: reading it will say so in its row
-        return False
-
-
-def first_images(rows: Iterable[Row], settings: Settings) -> Iterator[Any]:
-    """The paths of images, and some frames of each video, to look at before the run; what cannot be read is left to the run."""
-    for row in rows:
-        if row.error is None and is_moving(row):
-            with suppress(Exception):  # decoders of damaged files raise whatever they please
-                for frame in itertools.islice(read_frames(row.path, settings.fps, settings.frames_fps), _FRAMES):
-                    yield frame.image
-        elif row.error is None and "://" not in row.path:  # nothing is fetched twice
-            yield row.path
+    rows: list[Row]
+    done: bool = False
+    reached: int | None = None
 
 
 class Classifier:
-    """The analyzer of a checkpoint (folder or Hub id) with the settings of a run."""
+    """An analyzer's answers as rows.
+
+    Args:
+        analyzer: reads images and videos.
+        words: `labels` and `prompts`, as for `FaceAnalyzer.photo`.
+        video: how videos are read: `fps`, `window`, `clip` and `frames_fps` of `FaceAnalyzer.video`.
+    """
 
     def __init__(
-        self, model: str, settings: Settings, batch_size: int = 16, workers: int = 2, compile: bool = False
+        self, analyzer: FaceAnalyzer, words: Mapping[str, Any], video: Mapping[str, Any] | None = None
     ) -> None:
-        self.analyzer = FaceAnalyzer(
-            model,
-            faces=settings.faces,
-            detector=settings.detector,
-            margin=settings.margin,
-            align=settings.align,
-            backend=settings.backend,
-            precision=settings.precision,
-            compile=compile,
-            batch_size=batch_size,
-            workers=workers,
-        )
-        self.settings = settings
-        self._labels: dict[str, Any] = {"labels": settings.labels, "prompts": settings.prompts}
+        self.analyzer = analyzer
+        self._words = words
+        self._video = video or {}
 
-    def __call__(self, rows: list[Row]) -> Iterator[tuple[str, list[Row], bool]]:
-        """Rows of ``find_files`` -> path, finished rows of it, and whether they are its last; in order."""
-        with tqdm(total=len(rows), desc="classify", unit="file", disable=None) as bar:
-            for moving, group in itertools.groupby(rows, is_moving):
-                for row, found, last in self._videos(group) if moving else self._images(list(group)):
-                    yield row.path, found, last
-                    bar.update(last)
+    def __call__(self, sources: Iterable[Source], reached: Mapping[str, int] | None = None) -> Iterator[Found]:
+        """The rows of each source, in order, with a row for what cannot be read.
 
-    def _images(self, rows: list[Row]) -> Iterator[tuple[Row, list[Row], bool]]:
-        readable = ((None, row.path) for row in rows if row.error is None)
-        answers = self.analyzer.stream(readable, **self._labels)
-        for row in rows:
-            photo = None if row.error is not None else next(answers)[1]
-            if photo is not None and photo.faces:
-                yield row, [Row(row.path, face=number, **face) for number, face in enumerate(photo.faces)], True
-                continue
-            if photo is not None:
-                row.error = NO_FACE if photo.error is None else _named(photo.error)
-            yield row, [row], True
+        Args:
+            sources: from `find_sources`.
+            reached: for Parquet files, the number of rows to pass over.
+        """
+        sources = list(sources)
+        with tqdm(total=len(sources), desc="classify", unit="file", disable=None) as bar:
+            for kind, group in itertools.groupby(sources, lambda source: "error" if source.error else source.kind):
+                for found in self._of_kind(kind, group, reached or {}):
+                    yield found
+                    bar.update(found.done)
 
-    def _videos(self, rows: Iterator[Row]) -> Iterator[tuple[Row, list[Row], bool]]:
-        settings = self.settings
-        for row in rows:
+    def _of_kind(self, kind: str, sources: Iterator[Source], reached: Mapping[str, int]) -> Iterator[Found]:
+        if kind == "image":  # all in one stream, for batches are gathered across them
+            for path, rows in self._rows(((source.path, source.path) for source in sources), str):
+                yield Found(path, rows, done=True)
+            return
+        for source in sources:
+            if kind == "error":
+                yield Found(source.path, [Row(source.path, error=source.error)], done=True)
+            elif kind == "table":
+                yield from self._table(source.path, reached.get(source.path, 0))
+            else:
+                yield from self._of_video(source.path)
+
+    def _table(self, path: str, start: int) -> Iterator[Found]:
+        without: dict[int, str] = {}  # rows that hold no image
+        damage: list[str] = []
+
+        def images() -> Iterator[tuple[int, bytes]]:
             try:
-                entries = self.analyzer.video(
-                    row.path,
-                    **self._labels,
-                    fps=settings.fps,
-                    window=settings.window,
-                    clip=settings.clip,
-                    frames_fps=settings.frames_fps,
-                )
-                row.error = NO_FACE
-                for entry in tqdm(entries, desc=printable(Path(row.path).name), unit="row", leave=False, disable=None):
-                    row.error = None
-                    yield row, [Row(row.path, **entry)], False
-            except ImportError:  # no PyAV: a wrong call, not a bad file
-                raise
-            except Exception as error:  # decoders of damaged files raise whatever they please
-                row.error = _named(error)
-            yield row, [] if row.error is None else [row], True
+                for number, image in image_rows(path, start):
+                    if isinstance(image, bytes):
+                        yield number, image
+                    else:
+                        without[number] = image
+            except (OSError, ValueError) as error:
+                damage.append(named(error))
+
+        def name(number: int) -> str:
+            return f"{path}#{number}"
+
+        reached = start
+        with _bar(path, check_images(path), start) as bar:
+            for number, rows in self._rows(images(), name):
+                skipped = [Row(name(i), error=without.pop(i)) for i in range(reached, number)]
+                bar.update(number + 1 - reached)
+                reached = number + 1
+                yield Found(path, skipped + rows, reached=reached)
+        left = [Row(name(number), error=reason) for number, reason in without.items()]
+        yield Found(path, left + [Row(path, error=error) for error in damage], done=True)
+
+    def _rows(self, items: Iterable[tuple[Any, Any]], name: Callable[[Any], str]) -> Iterator[tuple[Any, list[Row]]]:
+        """Keys and images -> keys and the rows of each image, whose path is the `name` of its key."""
+        for key, image in self.analyzer.stream(items, **self._words):
+            path = name(key)
+            if image.faces:
+                yield key, [Row(path, face=number, **face) for number, face in enumerate(image.faces)]
+            else:
+                yield key, [Row(path, error=NO_FACE if image.error is None else named(image.error))]
+
+    def _of_video(self, path: str) -> Iterator[Found]:
+        error: str | None = NO_FACE
+        try:
+            with _bar(path) as bar:
+                for answer in self.analyzer.video(path, **self._words, **self._video):
+                    error = None
+                    yield Found(path, [Row(path, **answer)])
+                    bar.update()
+        except ImportError:  # no PyAV: a wrong call, not a bad file
+            raise
+        except Exception as damage:  # decoders of damaged files raise whatever they please
+            error = named(damage)
+        yield Found(path, [] if error is None else [Row(path, error=error)], done=True)
 
 
-def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+def _bar(path: str, rows: int | None = None, done: int = 0) -> tqdm:
+    return tqdm(total=rows, initial=done, desc=printable(Path(path).name), unit="row", leave=False, disable=None)

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..system.files import LONGEST_NAME, whole_file
 from ..system.terminal import one_line, printable
-from .classify import Row
+from .table import Row
 
 _LONGEST = 40  # characters of a name; the curves need room beside it
 _PEOPLE = 6  # those seen most often

@@ -20,6 +20,13 @@ def one_line(error: BaseException) -> str:
     return printable(" ".join(str(error).split())) or type(error).__name__
 
 
+def reason_of(error: BaseException) -> str:
+    """An error's type and the first line of its message, cut where people stop reading: transformers' may list all models it knows."""
+    line = next(iter(str(error).strip().splitlines()), "")
+    line = f"{type(error).__name__}: {line}" if line else type(error).__name__
+    return line if len(line) <= 400 else f"{line[:400]} ..."
+
+
 class _Lasting:
     """A stream that takes every line: once one could not be written the rest goes nowhere, and ``error`` says why."""
 

@@ -12,9 +12,8 @@ from typing import Any
 
 import gradio as gr
 
-from modeling_expclip.media.classify import Row
 from modeling_expclip.media.plot import draw_timeline
-from modeling_expclip.media.table import FIXED_COLUMNS, write
+from modeling_expclip.media.table import FIXED_COLUMNS, Row, write
 
 from . import render
 from .controls import label_fields, report_errors

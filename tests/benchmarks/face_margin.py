@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from modeling_expclip import LABEL_SETS, MINI, PROMPT_SETS, FacialExpressionPipeline
-from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip.checkpoint.load import load_checkpoint
 from modeling_expclip.media.detectors import FaceDetector, crop_face
 
 LABELS = LABEL_SETS["rafdb"]

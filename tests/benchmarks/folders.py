@@ -16,7 +16,9 @@ import torch
 from modeling_expclip import LABEL_SETS
 from modeling_expclip.cli.journal import Journal
 from modeling_expclip.media import table as tables
-from modeling_expclip.media.classify import Classifier, Settings, find_files
+from modeling_expclip.media.analyzer import FaceAnalyzer
+from modeling_expclip.media.classify import Classifier
+from modeling_expclip.media.sources import find_sources
 from tests.benchmarks.results import record
 from tests.benchmarks.subjects import medians, subjects, write_jpegs
 
@@ -46,19 +48,20 @@ def main() -> None:
         folders = subjects(folder / "vit-b32", "vit-b32", (("openvino", "bf16"), ("openvino", "int8")))
         for what in arguments.ways or WAYS:
             source, precision, target = WAYS[what]
-            classifier = Classifier(
-                str(folders[source]), Settings(LABELS, precision=precision), arguments.batch_size, workers=2
+            analyzer = FaceAnalyzer(
+                folders[source], faces=False, precision=precision, batch_size=arguments.batch_size, workers=2
             )
+            classifier = Classifier(analyzer, {"labels": LABELS})
             batch, turns = torch.rand(arguments.batch_size, 3, 224, 224), itertools.cycle(jpegs)
 
-            def bare(tower=classifier.pipeline.tower, batch=batch) -> None:
+            def bare(tower=analyzer._run_tower, batch=batch) -> None:
                 for start in range(0, count, len(batch)):
                     tower(batch[: count - start])
 
             def command(classifier=classifier, turns=turns) -> None:
                 journal = Journal(folder / "out.csv", {}, overwrite=True)
-                for path, found, done in classifier(find_files([next(turns)])):
-                    journal.add(found, path if done else None)
+                for found in classifier(find_sources([next(turns)])):
+                    journal.add(found.rows, found.path if found.done else None)
                 tables.write(journal.rows(), LABELS, folder / "out.csv")
                 journal.close(finished=True)
 

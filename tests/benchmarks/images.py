@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from transformers import CLIPModel, CLIPProcessor, pipeline
 
-from modeling_expclip import LABEL_SETS, FacialExpressionPipeline
-from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip import LABEL_SETS, FaceAnalyzer
+from modeling_expclip.checkpoint.load import load_checkpoint
 from modeling_expclip.media.images import open_image
 from modeling_expclip.prompts import build_prompts
 from tests.benchmarks.results import record
@@ -26,11 +26,8 @@ TARGETS = {"ensemble10": (">= 8", ">= 20"), "expression": (">= 1.5", ">= 4")}
 TOWERS = {"openvino bf16": ">= 2.5", "openvino int8": ">= 4"}
 
 
-def ours(folder: Path, **options) -> FacialExpressionPipeline:
-    model, processor = load_checkpoint(folder)
-    return FacialExpressionPipeline(
-        model=model, tokenizer=processor.tokenizer, image_processor=processor.image_processor, **options
-    )
+def ours(folder: Path, **options) -> FaceAnalyzer:
+    return FaceAnalyzer(folder, faces=False, **options)
 
 
 def one_after_another(name: str, folders: dict[str, Path], images: int, repeats: int) -> None:
@@ -43,15 +40,17 @@ def one_after_another(name: str, folders: dict[str, Path], images: int, repeats:
         tokenizer=processor.tokenizer,
         image_processor=processor.image_processor,
     )
-    pipelines = {"torch fp32": ours(folders["merged"]), "torch bf16": ours(folders["merged"], precision="bf16")}
-    pipelines |= {what: ours(folder) for what, folder in folders.items() if what.split()[0] in ("openvino", "onnx")}
+    analyzers = {"torch fp32": ours(folders["merged"]), "torch bf16": ours(folders["merged"], precision="bf16")}
+    analyzers |= {what: ours(folder) for what, folder in folders.items() if what.split()[0] in ("openvino", "onnx")}
     for prompts, (in_fp32, fastest) in TARGETS.items():
         texts = list(itertools.chain.from_iterable(build_prompts(LABELS, prompts)))
         ways = {
             "stock": lambda texts=texts: [stock(p, candidate_labels=texts, hypothesis_template="{}") for p in pictures]
         }
-        for what, recognise in pipelines.items():
-            ways[what] = lambda recognise=recognise, prompts=prompts: [recognise(p, prompts=prompts) for p in pictures]
+        for what, analyzer in analyzers.items():
+            ways[what] = lambda analyzer=analyzer, prompts=prompts: [
+                analyzer.photo(p, prompts=prompts) for p in pictures
+            ]
         times = medians(ways, repeats)
         rows = []
         best = min((what for what in times if what != "stock"), key=times.get)
@@ -65,9 +64,9 @@ def one_after_another(name: str, folders: dict[str, Path], images: int, repeats:
 
 def towers(name: str, folders: dict[str, Path], repeats: int) -> None:
     pixels = torch.rand(16, 3, *2 * (load_checkpoint(folders["merged"])[0].config.vision_config.image_size,))
-    pipelines = {"torch fp32": ours(folders["merged"]), "torch bf16": ours(folders["merged"], precision="bf16")}
-    pipelines |= {what: ours(folder) for what, folder in folders.items() if what.split()[0] in ("openvino", "onnx")}
-    ways = {what: lambda recognise=recognise: recognise.tower(pixels) for what, recognise in pipelines.items()}
+    analyzers = {"torch fp32": ours(folders["merged"]), "torch bf16": ours(folders["merged"], precision="bf16")}
+    analyzers |= {what: ours(folder) for what, folder in folders.items() if what.split()[0] in ("openvino", "onnx")}
+    ways = {what: lambda analyzer=analyzer: analyzer._run_tower(pixels) for what, analyzer in analyzers.items()}
     times = medians(ways, 4 * repeats)
     targets = TOWERS if name == "vit-b32" else {}
     rows = [

@@ -16,8 +16,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from modeling_expclip import LABEL_SETS, MINI, FacialExpressionPipeline
-from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip import LABEL_SETS, MINI, FaceAnalyzer
 from modeling_expclip.exporters.export import export
 from tests.benchmarks.results import record
 from tests.benchmarks.subjects import EXPORTS
@@ -34,11 +33,9 @@ def read(file: str, count: int | None = None) -> tuple[list[Image.Image], np.nda
     return images, np.array([row["label"] for row in rows])
 
 
-def accuracy(pipeline: FacialExpressionPipeline, images: list[Image.Image], truth: np.ndarray) -> float:
-    guesses = []
-    for _, answer in pipeline.embed(enumerate(images), asked={"labels": LABELS}, batch_size=64):
-        guesses += [LABELS.index(max(scores, key=scores.get)) for scores in answer.scores]
-    return 100 * float(np.mean(np.array(guesses) == truth))
+def accuracy(analyzer: FaceAnalyzer, images: list[Image.Image], references: np.ndarray) -> float:
+    predictions = [LABELS.index(face["label"]) for (face,) in analyzer.photos(images, LABELS)]
+    return 100 * float(np.mean(np.array(predictions) == references))
 
 
 def main() -> None:
@@ -46,7 +43,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--calibration", required=True)
     arguments = parser.parse_args()
-    images, truth = read(arguments.data)
+    images, references = read(arguments.data)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "faces").mkdir()
@@ -54,9 +51,7 @@ def main() -> None:
             image.save(folder / "faces" / f"{number}.png")
 
         def measured(source: str, **options: str) -> float:
-            model, processor = load_checkpoint(source)
-            parts = {"tokenizer": processor.tokenizer, "image_processor": processor.image_processor}
-            return accuracy(FacialExpressionPipeline(model=model, **parts, **options), images, truth)
+            return accuracy(FaceAnalyzer(source, faces=False, batch_size=64, **options), images, references)
 
         reference = measured(MINI)
         found = {"torch bf16": measured(MINI, precision="bf16")}

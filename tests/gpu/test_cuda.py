@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from modeling_expclip import FacialExpressionPipeline
-from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip.checkpoint.load import load_checkpoint
 from tests.conftest import picture
 from tests.training.conftest import run, write_faces
 from training.alignment.run import train_from_cache

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from modeling_expclip import LABEL_SETS, MINI, FaceAnalyzer, FacialExpressionPipeline
-from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip.checkpoint.load import load_checkpoint
 from modeling_expclip.cli.main import main
 from modeling_expclip.media.tracking import overlap
 from modeling_expclip.media.video import read_frames, sample_clip
@@ -221,7 +221,7 @@ def test_pictures_are_replaced_when_asked_to(odd_films, tmp_path, capsys, monkey
     (tmp_path / "same.mp4.png").write_text("thesis")
     options = ("--prompts", "photo", "--plot", tmp_path)
     with monkeypatch.context() as context:  # refused before anything is loaded
-        context.setattr("modeling_expclip.cli.classify.Classifier", None)
+        context.setattr("modeling_expclip.media.classify.Classifier", None)
         assert classify(film, *options, "--output", tmp_path / "out.csv") == 2
     assert f"{tmp_path / 'same.mp4.png'} would be replaced; add --overwrite" in capsys.readouterr().err
     assert (tmp_path / "same.mp4.png").read_text() == "thesis" and not list(tmp_path.glob("*out.csv*"))

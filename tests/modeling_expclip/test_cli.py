@@ -7,19 +7,29 @@ import socket
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from modeling_expclip.checkpoint.folder import load_checkpoint
 from PIL import Image
 
-from modeling_expclip import LABEL_SETS
-from modeling_expclip.cli.main import main
-from modeling_expclip.media.classify import find_files
+from modeling_expclip import LABEL_SETS, FacialExpressionPipeline
+from modeling_expclip.cli.main import _parser, main
+from modeling_expclip.media.sources import find_sources
 from tests.conftest import picture
 
 FIXED = ["path", "face", "x0", "y0", "x1", "y1", "detection_score", "label", "error"]
+
+
+@pytest.fixture(scope="session")
+def recognise(checkpoint) -> FacialExpressionPipeline:
+    model, processor = load_checkpoint(checkpoint)
+    return FacialExpressionPipeline(
+        model=model, tokenizer=processor.tokenizer, image_processor=processor.image_processor
+    )
 
 
 @pytest.fixture
@@ -86,9 +96,24 @@ def test_files_in_the_order_given(checkpoint, faces, capsys):
 
 def test_nothing_classified_is_exit_1(checkpoint, faces, tmp_path, capsys):
     output = tmp_path / "out.csv"
-    assert classify(checkpoint, faces / "broken.jpg", tmp_path / "not there.png", "--output", output) == 1
+    assert classify(checkpoint, faces / "broken.jpg", faces / "deeper" / "empty.png", "--output", output) == 1
     rows = list(csv.DictReader(output.open(newline="")))
-    assert len(rows) == 2 and "No such file" in rows[1]["error"]
+    assert len(rows) == 2 and "empty.png" in rows[1]["error"]
+
+
+def test_mistyped_paths_are_refused_before_any_work(checkpoint, faces, tmp_path, capsys, monkeypatch):
+    """They would else become a table of one error row that looks finished."""
+    monkeypatch.setattr("modeling_expclip.media.classify.Classifier", None)
+    output = tmp_path / "out.csv"
+    for paths, says in (
+        ([faces / "a.png", tmp_path / "not there.png"], "not there.png' (No such file or directory); correct the path"),
+        ([faces / "a.png" / "b.png", tmp_path / "c"], "b.png' and 1 more of the paths (Not a directory)"),
+        (["x" * 300 + ".png"], "(File name too long)"),
+    ):
+        assert classify(checkpoint, *paths, "--output", output) == 2
+        error = capsys.readouterr().err
+        assert "there is no file or folder" in error and says in error and error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["faces"]
 
 
 @pytest.mark.parametrize(
@@ -98,9 +123,12 @@ def test_nothing_classified_is_exit_1(checkpoint, faces, tmp_path, capsys):
         (["--labels", "a,,b"], "non-empty"),
         (["--labels", "anger,path,time"], "called like a column of the output: path, time"),
         (["--output", "out.xlsx"], "must end in"),
-        (["--output", "nowhere/out.csv"], "no folder nowhere"),
         (["--output", "FACES"], "must end in"),
-        (["--output", "FOLDER.csv"], "is a folder"),
+        (["--output", "FOLDER.csv"], "is a folder; name a file in it"),
+        (["--top-k", "0"], "--top-k 0 must be at least 1"),
+        (["--prompts", "phto"], "unknown prompt set 'phto'; choose one of class_name,"),
+        (["--prompts", "a {} face", "no slot"], "template 'no slot' has no place for the label"),
+        (["--prompts", "a {nuon} face"], "knows no {nuon}"),
         (["--model", "nowhere"], "no folder 'nowhere'"),
     ],
 )
@@ -112,11 +140,10 @@ def test_wrong_calls_are_exit_2(checkpoint, faces, capsys, arguments, message):
     assert message in error and len(error.strip().splitlines()) == 1
 
 
-def test_an_empty_folder_and_impossible_paths_are_rows(checkpoint, faces, tmp_path, capsys):
+def test_an_empty_folder_is_a_row(checkpoint, faces, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    assert classify(checkpoint, tmp_path / "empty", "x" * 300 + ".png", faces / "a.png") == 0
-    printed = capsys.readouterr().out
-    assert "no image or video files below this folder" in printed and "File name too long" in printed
+    assert classify(checkpoint, tmp_path / "empty", faces / "a.png") == 0
+    assert "no image or video files below this folder" in capsys.readouterr().out
     assert classify(checkpoint, tmp_path / "empty") == 1
 
 
@@ -199,9 +226,9 @@ def test_what_is_no_file_is_a_row_and_never_waited_for(checkpoint, faces, tmp_pa
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(tmp_path / "s.png"))
     given = (tmp_path / "fifo.png", tmp_path / "s.png", "/dev/null", faces)
-    listed = {row.path: row.error for row in find_files(map(str, given))}
+    listed = {row.path: row.error for row in find_sources(map(str, given))}
     assert all(listed[str(path)] for path in (*given[:3], faces / "fifo.mp4")), "opening them would wait for a writer"
-    assert find_files([str(given[0])], frames_fps=5)[0].error
+    assert find_sources([str(given[0])], frames_fps=5)[0].error
     assert classify(checkpoint, *given, "--output", tmp_path / "out.json") == 0
     server.close()
     errors = {row["path"].rpartition("/")[2]: row["error"] for row in json.loads((tmp_path / "out.json").read_text())}
@@ -212,11 +239,11 @@ def test_what_is_no_file_is_a_row_and_never_waited_for(checkpoint, faces, tmp_pa
 
 _AS_NOBODY = """
 import json, os, sys
-from modeling_expclip.media.classify import find_files
+from modeling_expclip.media.sources import find_sources
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)
-print(json.dumps([(row.path, row.error) for row in find_files(sys.argv[1:])]))
+print(json.dumps([(row.path, row.error) for row in find_sources(sys.argv[1:])]))
 """
 
 
@@ -251,16 +278,147 @@ def test_files_that_are_no_pictures_are_not_run(checkpoint, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--label-set", "imagenet"], ["--labels", "a", "--label-set", "rafdb"], ["--prompts", "none"], []]
+    "arguments", [["--label-set", "imagenet"], ["--labels", "a", "--label-set", "rafdb"], ["--top-k", "x"], []]
 )
 def test_argparse_errors_are_exit_2(checkpoint, faces, arguments):
     with pytest.raises(SystemExit, match="2"):
         classify(checkpoint, *([faces, *arguments] if arguments else []))
 
 
-def test_help_and_wrong_calls_do_not_wait_for_torch():
-    code = "import sys; from modeling_expclip.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
-    code += "assert not {'torch', 'transformers', 'numpy', 'PIL'} & set(sys.modules)"
+def test_the_best_labels(checkpoint, faces, tmp_path, capsys):
+    """Their probabilities are those among all labels; the label's own column names are free then."""
+    labels = ["path", "over the moon", "grumpy", "label_1", "=x"]
+    common = (faces / "a.png", faces / "broken.jpg", "--labels", ",".join(labels), "--prompts", "photo")
+    assert classify(checkpoint, *common) == 2 and "called like a column" in capsys.readouterr().err
+    for name in ("out.csv", "out.json", "out.parquet"):
+        assert classify(checkpoint, *common, "--top-k", 3, "--output", tmp_path / name) == 0
+    assert classify(checkpoint, *common, "--top-k", 99, "--output", tmp_path / "all.json") == 0
+    everything = json.loads((tmp_path / "all.json").read_text())[0]["scores"]
+    assert set(everything) == set(labels) and sum(everything.values()) == pytest.approx(1, abs=1e-6)
+    best = sorted(everything, key=everything.get, reverse=True)[:3]
+    seen, broken = json.loads((tmp_path / "out.json").read_text())
+    assert list(seen["scores"].items()) == [(label, everything[label]) for label in best] and seen["label"] == best[0]
+    assert broken["scores"] == {} and broken["error"]
+    columns = [f"{name}_{rank}" for rank in (1, 2, 3) for name in ("label", "score")]
+    with (tmp_path / "out.csv").open(newline="") as file:
+        seen, broken = csv.DictReader(file)
+    assert list(seen) == [*FIXED, *columns] and [seen[f"label_{rank}"] for rank in (1, 2, 3)] == best
+    assert float(seen["score_2"]) == pytest.approx(everything[best[1]], abs=1e-8) and broken["label_1"] == ""
+    seen, broken = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert seen["label_3"] == best[2] and seen["score_3"] == everything[best[2]] and broken["score_1"] is None
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].split() == ["path", "1", "2", "3"] and f"{best[0]} {100 * everything[best[0]]:.1f}" in printed[1]
+
+
+def test_a_run_resumes_with_another_top_k(checkpoint, faces, tmp_path, monkeypatch):
+    """All probabilities are kept; what of them is written is the last command's matter."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr("modeling_expclip.media.table.write", interrupt)
+        assert classify(checkpoint, faces / "a.png", "--top-k", 1, "--output", tmp_path / "out.json") == 130
+    assert classify(checkpoint, faces / "a.png", "--output", tmp_path / "out.json") == 0
+    assert len(json.loads((tmp_path / "out.json").read_text())[0]["scores"]) == 7
+
+
+@pytest.mark.parametrize("content", ["\ufeffjoyful\r\n\r\n# mine\r\n  sad, or tired \r\n", "joyful\nsad, or tired"])
+def test_a_file_of_labels(checkpoint, faces, tmp_path, content):
+    (tmp_path / "labels.txt").write_bytes(content.encode())
+    output = tmp_path / "out.json"
+    assert classify(checkpoint, faces / "a.png", "--labels", tmp_path / "labels.txt", "--output", output) == 0
+    assert list(json.loads(output.read_text())[0]["scores"]) == ["joyful", "sad, or tired"]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("nowhere.txt", "--labels: there is no file 'nowhere.txt'; labels of your own are separated by commas"),
+        ("lists/emotions", "there is no file 'lists/emotions'"),
+        ("faces", None),  # a folder of that name: a label
+        ("empty.txt", "--labels empty.txt: no labels given"),
+        ("twice.txt", "given more than once: a"),
+        ("words", "--labels words: no labels given"),
+        ("utf16.txt", "utf16.txt is no text in UTF-8"),
+        ("a.txt,b.txt", None),
+        ("a,b", None),
+    ],
+)
+def test_what_is_a_file_of_labels(checkpoint, faces, tmp_path, monkeypatch, capsys, given, says):
+    monkeypatch.chdir(tmp_path)
+    for name, content in (("empty.txt", b"\n# none\n"), ("twice.txt", b"a\na\n"), ("words", b""), ("a,b", b"c")):
+        Path(name).write_bytes(content)
+    Path("utf16.txt").write_bytes("joyful".encode("utf-16"))
+    code = classify(checkpoint, faces / "a.png", "--labels", given, "--output", "out.json")
+    if says is None:
+        assert code == 0 and list(json.loads(Path("out.json").read_text())[0]["scores"]) == given.split(",")
+    else:
+        error = capsys.readouterr().err
+        assert code == 2 and says in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["FACE", "--prompts", "a {} face", "someone who looks {}"],
+        ["--prompts", "a {} face", "someone who looks {}", "FACE"],
+        ["--prompts", "a {} face", "someone who looks {}", "--", "FACE"],
+    ],
+)
+def test_templates(checkpoint, faces, tmp_path, recognise, arguments):
+    output = tmp_path / "out.json"
+    arguments = [str(faces / "a.png") if argument == "FACE" else argument for argument in arguments]
+    assert classify(checkpoint, "--output", output, *arguments) == 0
+    (row,) = json.loads(output.read_text())
+    expected = recognise(str(faces / "a.png"), prompts=["a {} face", "someone who looks {}"])
+    assert row["scores"] == pytest.approx({entry["label"]: entry["score"] for entry in expected}, abs=1e-6)
+
+
+def test_paths_may_follow_a_prompt_set(checkpoint, faces, tmp_path):
+    output = tmp_path / "out.json"
+    paths = [faces / "a.png", faces / "b.jpg"]
+    assert classify(checkpoint, "--prompts", "photo", *paths[:1], "--no-faces", *paths[1:], "--output", output) == 0
+    assert [row["path"] for row in json.loads(output.read_text())] == [str(path) for path in paths]
+
+
+def test_the_output_makes_its_folders_and_leaves_none_behind(checkpoint, faces, tmp_path):
+    output = tmp_path / "new" / "deeper" / "out.csv"
+    assert classify("nowhere", faces / "a.png", "--output", output) == 2
+    assert not (tmp_path / "new").exists()
+    assert classify(checkpoint, faces / "a.png", "--output", output) == 0 and output.is_file()
+
+
+def test_versions(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    expected = ", ".join(f"{name} {version(name)}" for name in ("expclip", "transformers", "torch"))
+    assert capsys.readouterr().out.split() == expected.split()
+
+
+def flags(parser) -> list:
+    (commands,) = (action for action in parser._actions if hasattr(action, "choices") and action.dest == "command")
+    return [(name, action) for name, command in commands.choices.items() for action in command._actions]
+
+
+def test_every_flag_has_its_help():
+    found = flags(_parser())
+    assert len(found) > 30
+    assert [f"{name} {action.dest}" for name, action in found if not action.help] == []
+
+
+def test_output_is_the_same_everywhere():
+    outputs = {name: action for name, action in flags(_parser()) if action.dest == "output"}
+    assert {"classify", "convert", "merge", "export"} <= set(outputs)
+    assert all("appears whole; folders above it are made" in action.help for action in outputs.values())
+    overwriting = {name for name, action in flags(_parser()) if action.dest == "overwrite"}
+    assert set(outputs) == overwriting
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["classify", "--help"], ["merge"]])
+def test_help_and_wrong_calls_do_not_wait_for_torch(arguments):
+    code = f"import sys; from modeling_expclip.cli.main import main\ntry: main({arguments})\nexcept SystemExit: pass\n"
+    code += "assert not {'torch', 'transformers', 'numpy', 'PIL', 'pyarrow'} & set(sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert "classify" in run.stdout
+    assert {"--help": "classify", "--version": "expclip"}.get(arguments[0], "") in run.stdout

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from modeling_expclip import LABEL_SETS, MINI, PROMPT_SETS, FacialExpressionPipeline
-from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip.checkpoint.load import load_checkpoint
 from modeling_expclip.cli.main import main
-from tests.modeling_expclip.test_convert import CODE
+from tests.sync import leftovers, originals
 
 EXAMPLES = Path(__file__).parents[2] / "space" / "examples"
 
@@ -31,17 +31,9 @@ def test_is_small_whole_and_itself():
     assert config["model_type"] == "expclip" and config["dtype"] == "float32"
 
 
-def test_its_code_is_the_librarys():
-    """The copies inside the checkpoint say what the installed library says."""
-    library = Path(MINI).parent
-    copies = list(Path(MINI).glob("*.py"))
-    assert {copy.stem for copy in copies} == set(CODE)
-    for copy in copies:
-        assert copy.read_text() == (library / copy.name).read_text(), f"copy modeling_expclip/{copy.name} to {copy}"
-
-
-def test_its_card_is_the_model_card():
-    assert (Path(MINI) / "README.md").read_text() == (EXAMPLES.parents[1] / "model_card.md").read_text()
+def test_its_code_and_card_are_the_librarys():
+    different = [name for name, file in originals().items() if Path(MINI, name).read_bytes() != file.read_bytes()]
+    assert not different and not leftovers(), "run `make sync`"
 
 
 def test_demo_labels_the_examples(tmp_path):

@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from transformers import CLIPModel
 
 from modeling_expclip import LABEL_SETS, PROMPT_SETS, ExpCLIPModel, ExpCLIPProcessor, FacialExpressionPipeline
-from modeling_expclip.checkpoint.convert import convert, load_head
-from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip.checkpoint.convert import convert
+from modeling_expclip.checkpoint.head import load_head
+from modeling_expclip.checkpoint.load import load_checkpoint
 from modeling_expclip.checkpoint.merge import merge
 from modeling_expclip.prompts import build_prompts
 from tests.conftest import picture, small_tokenizer, write_clip, write_head

@@ -17,8 +17,7 @@ import pytest
 from modeling_expclip import LABEL_SETS
 from modeling_expclip.cli.journal import Journal
 from modeling_expclip.cli.main import main
-from modeling_expclip.media.classify import Row
-from modeling_expclip.media.table import write
+from modeling_expclip.media.table import Row, write
 from tests.conftest import picture, write_video
 
 LABELS = LABEL_SETS["rafdb"]
@@ -125,11 +124,11 @@ def test_an_interrupted_run_keeps_its_rows_and_writes_no_output(checkpoint, fold
         opened.append(image)
         return original(image)
 
-    def interrupted(self, rows, done=None):
+    def interrupted(self, rows, done=None, reached=None):
         written.append(done)
         if len(written) == 20:
             raise KeyboardInterrupt
-        add(self, rows, done)
+        add(self, rows, done, reached)
 
     written, add = [], Journal.add
     monkeypatch.setattr(stream, "open_image", counted)
@@ -137,7 +136,7 @@ def test_an_interrupted_run_keeps_its_rows_and_writes_no_output(checkpoint, fold
         context.setattr(Journal, "add", interrupted)
         assert classify(checkpoint, folder, "--output", tmp_path / "out.csv") == 130
     assert os.listdir(tmp_path) == ["out.csv.unfinished"]
-    assert "the same command goes on from here" in capsys.readouterr().err
+    assert "the same command resumes from here" in capsys.readouterr().err
     opened.clear()
     assert classify(checkpoint, folder, "--output", tmp_path / "out.csv") == 0
     images = [image for image in opened if isinstance(image, str)]
@@ -191,7 +190,7 @@ def test_a_finished_output_is_replaced_when_asked_to(checkpoint, folder, tmp_pat
     assert classify(checkpoint, folder / "a", "--labels", "a,b", "--output", output) == 0
     before = output.read_bytes()
     with monkeypatch.context() as context:  # refused before anything is loaded
-        context.setattr("modeling_expclip.cli.classify.Classifier", None)
+        context.setattr("modeling_expclip.media.classify.Classifier", None)
         assert classify(checkpoint, folder / "a", "--labels", "c,d", "--output", output) == 2
     assert f"{output} is there already; add --overwrite to replace it" in capsys.readouterr().err
     assert output.read_bytes() == before and os.listdir(tmp_path) == ["out.csv"]

@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil
 
 from modeling_expclip import MINI, ExpCLIPProcessor, FaceAnalyzer
-from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip.checkpoint.load import load_checkpoint
 from modeling_expclip.media import analyzer as analyzer_module
 from modeling_expclip.media.detectors import Face
 from modeling_expclip.media.stream import scale_pixels

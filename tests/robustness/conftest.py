@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from modeling_expclip import FaceAnalyzer, FacialExpressionPipeline
-from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip.checkpoint.load import load_checkpoint
 
 # A failing example that takes a second is not made smaller: that would take an hour.
 QUIET = {

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from modeling_expclip.checkpoint.folder import load_checkpoint, model_type_of
+from modeling_expclip.checkpoint.load import load_checkpoint, model_type_of
 from modeling_expclip.cli.main import main
 from modeling_expclip.exporters.runtimes import exported_backend, load_image_tower
 from tests.conftest import picture
@@ -153,8 +153,8 @@ def test_defaults_do_not_stand_in(folder, right, capsys, name, where):
         (("alignment_dim",), 49, r"do not fit its config: .*projection_head\.weight"),
         (("alignment_dim",), 0, "alignment_dim must be at least 1"),
         (("alignment_dim",), "48", "alignment_dim"),
-        (("vision_config", "num_attention_heads"), 0, "makes no model"),
-        (("vision_config", "hidden_act"), "tanhh", "makes no model: .*tanhh"),
+        (("vision_config", "num_attention_heads"), 0, "cannot be instantiated"),
+        (("vision_config", "hidden_act"), "tanhh", "cannot be instantiated: .*tanhh"),
         (("text_config", "num_hidden_layers"), 1, "do not fit its config: .*layers.1"),
         (("model_type",), "clip", "do not fit its config: .*projection_head"),
         (("model_type",), "siglip", "holds a model of type 'siglip'; expected one of expclip, clip"),
@@ -171,9 +171,9 @@ def test_absurd_configs(folder, right, capsys, where, value, message):
 @pytest.mark.parametrize(
     ("where", "value", "message"),
     [
-        (("size",), {"height": 10**6, "width": 10**6}, "pictures of 1000000 pixels a side"),
-        (("size",), {"height": 40, "width": 32}, "makes pictures of 40 x 32, the model reads 32 x 32"),
-        (("size",), {"shortest_edge": 32}, "makes pictures of 32 x 64"),
+        (("size",), {"height": 10**6, "width": 10**6}, "images of 1000000 pixels a side"),
+        (("size",), {"height": 40, "width": 32}, "makes images of 40 x 32, the model reads 32 x 32"),
+        (("size",), {"shortest_edge": 32}, "makes images of 32 x 64"),
         (("image_std",), [0, 0, 0], "does not work|finite pixels"),
         (("image_mean",), [0.5] * 7, "does not work"),
         (("resample",), 99, "cannot be read|does not work"),

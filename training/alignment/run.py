@@ -28,7 +28,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from modeling_expclip.checkpoint.card import checkpoint_card
 from modeling_expclip.checkpoint.convert import with_head
-from modeling_expclip.checkpoint.folder import save_checkpoint
+from modeling_expclip.checkpoint.save import save_checkpoint
 from modeling_expclip.system.files import write_csv, write_text, written_to
 from modeling_expclip.system.lock import only_run
 

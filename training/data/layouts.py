@@ -153,7 +153,7 @@ def _affectnet(root: Path) -> Iterator[Entry]:
     for image in _images(root / "images"):
         annotation = root / "annotations" / f"{image.stem}_exp.npy"
         try:
-            number = str(np.load(annotation, allow_pickle=False).item())
+            number = str(np.load(annotation, allow_pickle=False).item())  # noqa: TID251, no pickles
         except OSError:
             raise
         except Exception as error:  # numpy raises many kinds on damaged files

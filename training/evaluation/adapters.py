@@ -28,7 +28,7 @@ from transformers import (
 from transformers.models.auto.image_processing_auto import AutoImageProcessor  # 5.6's shorter name wants torchvision
 
 from modeling_expclip import ExpCLIPModel
-from modeling_expclip.checkpoint.folder import load_weights, model_type_of
+from modeling_expclip.checkpoint.load import load_weights, model_type_of
 from modeling_expclip.processing_expclip import to_rgb
 from modeling_expclip.prompts import build_prompts
 

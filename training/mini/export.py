@@ -9,7 +9,8 @@ from transformers import CLIPImageProcessorPil, CLIPTokenizer
 
 from modeling_expclip import ExpCLIPConfig, ExpCLIPModel, ExpCLIPProcessor
 from modeling_expclip.checkpoint.convert import truncating, with_head
-from modeling_expclip.checkpoint.folder import load_checkpoint, save_checkpoint
+from modeling_expclip.checkpoint.load import load_checkpoint
+from modeling_expclip.checkpoint.save import save_checkpoint
 
 from .images import MEAN, SIZE, STD
 from .text import MAX_LENGTH, TextTower

@@ -14,7 +14,7 @@ from datasets import Dataset, Image
 from tqdm import tqdm
 
 from modeling_expclip import LABEL_SETS, MINI, PROMPT_SETS, FacialExpressionPipeline
-from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip.checkpoint.load import load_checkpoint
 from modeling_expclip.prompts import canonical_label
 
 from ..evaluation import zero_shot

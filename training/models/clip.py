@@ -8,7 +8,7 @@ from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
 from modeling_expclip import ExpCLIPModel, ExpCLIPProcessor
 from modeling_expclip.checkpoint.convert import paper_image_processor, truncating
-from modeling_expclip.checkpoint.folder import load_weights, model_type_of
+from modeling_expclip.checkpoint.load import load_weights, model_type_of
 
 from ..recipe import ClipRecipe
 from ..support.processes import local_device

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from modeling_expclip.checkpoint.folder import load_weights
+from modeling_expclip.checkpoint.load import load_weights
 
 from ..models.loading import DTYPES, not_loaded
 from ..models.sources import origin_of, source_of

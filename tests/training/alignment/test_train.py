@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 
 from modeling_expclip import MINI, FacialExpressionPipeline
-from modeling_expclip.checkpoint.folder import load_checkpoint
-from modeling_expclip.checkpoint.golden import verify
+from modeling_expclip.checkpoint.golden import compare as verify
+from modeling_expclip.checkpoint.load import load_checkpoint
 from tests.conftest import write_clip
 from tests.training.conftest import call, kill_ten_times, run, write_faces
 from training import metrics

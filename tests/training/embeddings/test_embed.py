@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip.checkpoint.load import load_checkpoint
 from tests.training.conftest import call, kill_ten_times, run, write_faces
 from training.data.faces import image_bytes, load_faces, read_image
 from training.embeddings.fill import embed

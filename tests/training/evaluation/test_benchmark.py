@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from modeling_expclip import LABEL_SETS, MINI, PROMPT_SETS, FacialExpressionPipeline
-from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip.checkpoint.load import load_checkpoint
 from modeling_expclip.media.video import clip_indices
 from tests.conftest import SHARED, picture
 from tests.training.conftest import call, run, write_faces

@@ -26,7 +26,7 @@ from modeling_expclip.checkpoint import publish
 from modeling_expclip.checkpoint.merge import merge
 from modeling_expclip.cli.main import main
 from tests.conftest import picture
-from tests.modeling_expclip.test_convert import FILES
+from tests.modeling_expclip.checkpoint.test_convert import FILES
 
 REPO = "someone/expclip-small"
 

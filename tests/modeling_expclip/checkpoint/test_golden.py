@@ -5,6 +5,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from modeling_expclip import verify
+from modeling_expclip.checkpoint.golden import VerificationError
 from modeling_expclip.cli.main import main
 
 
@@ -16,6 +18,38 @@ def copy(checkpoint, tmp_path):
 def test_untouched_checkpoint_verifies(checkpoint, capsys):
     assert main(["verify", "--model", str(checkpoint)]) == 0
     assert "logits_per_image: largest difference" in capsys.readouterr().out
+
+
+def test_verify_gives_the_differences(checkpoint):
+    differences = verify(checkpoint)
+    assert set(differences) == {"pixel_values", "logits_per_image"}
+    assert all(0 <= difference < 1e-4 for difference in differences.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors", b"cut"),
+        ("golden.safetensors", b"cut"),
+        ("tokenizer.json", b"{}"),
+        ("export.json", b"{}"),
+        ("golden.safetensors", None),
+    ],
+)
+def test_whatever_was_changed_is_one_error(copy, name, content):
+    (copy / name).unlink(missing_ok=True)
+    if content is not None:
+        (copy / name).write_bytes(content)
+    with pytest.raises(VerificationError, match=name.partition(".")[0].replace("model", "weights")):
+        verify(copy)
+
+
+def test_what_is_not_there_was_not_changed(copy):
+    (copy / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no config\.json"):
+        verify(copy)
+    with pytest.raises(FileNotFoundError, match=r"no folder '\./nowhere'"):
+        verify("./nowhere")
 
 
 @pytest.mark.parametrize(

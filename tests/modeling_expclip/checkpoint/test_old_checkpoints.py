@@ -15,11 +15,11 @@ from PIL import Image
 from transformers import CLIPModel
 
 from modeling_expclip import ExpCLIPModel, FacialExpressionPipeline
-from modeling_expclip.checkpoint.folder import load_checkpoint
+from modeling_expclip.checkpoint.load import load_checkpoint
 from modeling_expclip.checkpoint.merge import merge
 from modeling_expclip.cli.main import main
 
-VERSIONS = sorted((Path(__file__).parents[1] / "fixtures" / "checkpoints").glob("v*"))
+VERSIONS = sorted((Path(__file__).parents[2] / "fixtures" / "checkpoints").glob("v*"))
 LOGITS, SCORES = 1e-3, 1e-4  # tolerances; another machine's float32 moves logits by less
 
 WITH_ITS_OWN_CODE = """

@@ -10,11 +10,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from modeling_expclip.checkpoint import convert as convert_module
-from modeling_expclip.checkpoint.convert import RELEASED, Released, convert, convert_released, load_head
+from modeling_expclip.checkpoint.convert import RELEASED, Released, convert, convert_released
+from modeling_expclip.checkpoint.head import load_head
 from modeling_expclip.cli.main import main
 from tests.conftest import write_clip, write_head
+from tests.sync import CODE
 
-CODE = "configuration_expclip modeling_expclip processing_expclip pipeline_expclip prompts".split()
 FILES = {
     "config.json",
     "model.safetensors",
@@ -23,7 +24,7 @@ FILES = {
     "tokenizer_config.json",
     "golden.safetensors",
     "README.md",
-    *(f"{name}.py" for name in CODE),
+    *CODE,
 }
 
 
@@ -251,7 +252,7 @@ def test_released_head_is_checked_against_its_blob_id(tmp_path, monkeypatch, cli
     content = head_file.read_bytes()
     import hashlib
 
-    blob = hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest() if right else "0" * 40
+    blob = hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest() if right else "0" * 40  # noqa: S324
     asked = []
 
     def download(url, path, *_, **__):
@@ -278,6 +279,11 @@ def test_released_without_a_network_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(convert_module.torch.hub, "download_url_to_file", offline)
     assert main(["convert", "--released", "b32", "--output", str(tmp_path / "out")]) == 2
     assert "no network" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_an_unknown_released_model(tmp_path):
+    with pytest.raises(ValueError, match="no released model 'b14'; expected one of b32, b16, l14"):
+        convert_released("b14", tmp_path / "out")
 
 
 def test_head_reader_gives_float32(head_file):

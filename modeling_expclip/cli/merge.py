@@ -1,0 +1,26 @@
+"""`expclip merge`: a checkpoint becomes a plain CLIP with the same predictions."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..system.terminal import printable
+from .exit_codes import OK
+from .options import add_model, add_output_folder
+from .replace import output_folder
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("merge", help="fold the head into CLIP: a plain CLIPModel, same predictions")
+    add_model(command)
+    add_output_folder(command)
+    command.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from ..checkpoint.merge import merge
+
+    with output_folder(arguments.output, arguments.model, arguments.overwrite) as output:
+        merge(arguments.model, output)
+    print(f"wrote and verified {printable(str(arguments.output))}: a plain CLIPModel")
+    return OK
