@@ -80,6 +80,11 @@ class EphemeralBlocks(gr.Blocks):
         """The streams that run; others may wait."""
         return [event for job in self._queue.active_jobs if job for event in job if event.streaming]
 
+    def left(self, session: str | None) -> bool:
+        """Whether a visitor went while a function computes for them; nobody gets its answer then."""
+        running = [event for job in self._queue.active_jobs if job for event in job]
+        return any(event.session_hash == session and not event.alive for event in running)
+
     def waiting_bytes(self) -> int:
         """How many bytes came with the requests that are not answered yet, and are held until then."""
         # A stream's later images come with requests of their own.
