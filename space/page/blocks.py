@@ -47,6 +47,6 @@ def build_page(recogniser: Recogniser) -> EphemeralBlocks:
             page.forget(request.session_hash)
 
         page.unload(forget)
-    # Requests that wait for a place, or for their labels, must not keep others out; what they cost is limited by the places.
+    # Requests that wait for a slot, or for their labels, must not keep others out; slots limit what they cost.
     page.queue(default_concurrency_limit=4, max_size=256, api_open=False)
     return page

@@ -69,8 +69,8 @@ class Prototypes:
 class Recogniser:
     """A checkpoint (folder or Hub id; default: ``EXPCLIP_MODEL``, else the embedded mini) and YuNet.
 
-    ``name`` is shown to visitors; ``no_head`` and ``no_detector`` say in a sentence why the comparison or the search for faces is
-    missing; they are empty where it is not.
+    ``name`` is shown to visitors; ``no_head`` and ``no_detector`` say in a sentence why the
+    comparison or the search for faces is missing; they are empty where it is not.
     """
 
     def __init__(self, source: str | None = None) -> None:
