@@ -104,7 +104,7 @@ def _quantise(model: Any, pixels: list[torch.Tensor], name: str | None) -> Any:
     """Post-training quantisation of an OpenVINO model, or of an ONNX model whose input is called `name`.
 
     Weights have a scale for each channel, smoothed against outlying activations. Symmetric ranges: of the settings tried on
-    expclip-mini they kept closest to float32, for the worst picture above all.
+    expclip-mini they kept closest to float32, for the worst image above all.
     """
     import nncf
 

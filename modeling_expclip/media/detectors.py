@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..system.terminal import reason_of
+
 _REPO = "opencv/face_detection_yunet"
 _REVISION = "3cc26e7f1014a5ee5d74a42acee58bafc9d0a310"
 _FILE = "face_detection_yunet_2023mar.onnx"
@@ -200,10 +202,9 @@ def _yunet(weights: str | Path | None) -> Path:
         try:
             path = Path(hf_hub_download(_REPO, _FILE, revision=_REVISION))
         except (OSError, HfHubHTTPError) as error:  # offline, not in the cache, no such file
-            reason = str(error).strip().splitlines()[0]
             raise OSError(
                 f"no face detector; pass faces already cropped with --no-faces, or set {_VARIABLE} to a copy of {_FILE} "
-                f"(from the Hub's {_REPO}, which failed: {reason})"
+                f"(from the Hub's {_REPO}, which failed: {reason_of(error)})"
             ) from error
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != _SHA256:
