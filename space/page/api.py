@@ -24,13 +24,9 @@ def classify_endpoint(recogniser: Recogniser) -> None:
         is null.
 
         Args:
-            image: The image as a data URL, or uploaded to this server before; other addresses are
-                not fetched. Upright or with its orientation noted; JPEG, PNG, WebP and other common
-                formats.
-            labels: At most 100 words or phrases, separated by commas or line breaks. Empty for the
-                seven basic expressions.
-            prompts: A prompt set: class_name, expression, photo, ensemble5 or ensemble10. Empty for
-                ensemble10.
+            image: A data URL, or what was uploaded to this server before; other addresses are not fetched.
+            labels: At most 100, separated by commas or line breaks. Empty for the seven basic expressions.
+            prompts: class_name, expression, photo, ensemble5 or ensemble10. Empty for ensemble10.
         """
         with report_errors():
             wanted = recogniser.prototypes(labels_of(labels), prompts_of(prompts))

@@ -140,5 +140,7 @@ def test_agents_find_a_described_tool(server):
     fields = tool.inputSchema["properties"]
     assert list(fields) == ["image", "labels", "prompts"]
     assert "seven basic expressions" in fields["labels"]["description"]
+    # Gradio passes on the first line of each.
+    assert all(field["description"].endswith(".") for field in fields.values()), fields
     assert not right.isError and "'label': 'joyful'" in right.content[0].text
     assert wrong.isError and wrong.content[0].text.startswith("labels: labels 1 and 2")
