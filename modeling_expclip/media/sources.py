@@ -92,8 +92,8 @@ def _check_there(paths: list[str]) -> None:
                 os.stat(path)
         except PermissionError:  # it may be there; its row will say so
             continue
-        except (OSError, ValueError) as error:
-            missing.append((path, error))
+        except (OSError, ValueError) as cause:
+            missing.append((path, cause))
     if missing:
         path, reason = missing[0]
         more = f" and {len(missing) - 1} more of the paths" if len(missing) > 1 else ""
