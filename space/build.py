@@ -1,7 +1,7 @@
 """Assembles a folder that is a whole Space: ``python -m space.build --output dist/space``.
 
-It holds the app, its examples and the library with the embedded model, needs nothing of this clone, and can be pushed to the
-Hub as it is.
+It holds the app, its examples and the library with the embedded model, needs nothing of this clone,
+and can be pushed to the Hub as it is.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ _PARTS = [_SPACE / name for name in (_CARD, "app.py", "assets", "examples", "pag
 
 
 def build(output: Path) -> None:
-    """Writes the folder. Of an earlier build only what the app consists of is replaced; a ``.git`` and what else is there stays.
+    """Writes the folder.
 
-    Raises ValueError or OSError, before anything is written or deleted, for a folder that is not apart from the sources or in which
-    something else has the name of a part of the app.
+    Of an earlier build only what the app consists of is replaced; a ``.git`` and what else is there stays.
+
+    Raises ValueError or OSError, before anything is written or deleted, for a folder that is not
+    apart from the sources or in which something else has the name of a part of the app.
     """
     check_apart(output, _SPACE, _LIBRARY)
     place = Path(os.path.realpath(output))
@@ -47,7 +49,10 @@ def build(output: Path) -> None:
 
 
 def _check_what_is_there(output: Path, targets: list[Path]) -> None:
-    """Raises ValueError where what would be replaced is not from an earlier build, which its card shows, or leads elsewhere."""
+    """Raises ValueError where what would be replaced is not from an earlier build, or leads elsewhere.
+
+    Its card shows what is from one.
+    """
     there = [target for target in targets if os.path.lexists(target)]
     links = [target.name for target in there if target.is_symlink()]
     if links:

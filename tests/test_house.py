@@ -147,6 +147,12 @@ def test_remote_code_is_short():
     assert len(lines) == 5 and sum(lines.values()) <= 1000, lines
 
 
+def test_compatibility_names_tests_that_exist():
+    """pytest says nothing of an ``--ignore`` or ``--deselect`` that leads nowhere."""
+    named = re.findall(r"tests/[\w/]+(?:\.py)?", (ROOT / ".ci" / "compatibility").read_text())
+    assert len(named) > 5 and [name for name in named if not (ROOT / name).exists()] == []
+
+
 # In parts, or this file would be the first to break the rule.
 _HOSTS = [".".join(parts) for parts in (("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"), ("crates", "io"))]
 _ELSEWHERE = re.compile("|".join([*map(re.escape, _HOSTS), "index" + "-url", r"(?<![\w.~-])/" + r"work(?![\w-])"]))

@@ -122,7 +122,7 @@ def main(argv: list[str] | None = None, prog: str = f"python -m {__spec__.name}"
     places = [(folder_name(pair.name), pair.benchmark) for pair in pairs]
     twice = {place for place in places if places.count(place) > 1}
     if twice:
-        raise ValueError(f"{' on '.join(sorted(twice)[0])} is asked for twice; give models names with NAME=MODEL")
+        raise ValueError(f"{' on '.join(sorted(twice)[0])} is given twice; give models names with NAME=MODEL")
     with only_run(arguments.output, rank()):
         rows, groups, compared = evaluate(
             pairs, prompts, arguments.output, batch_size=arguments.batch_size, dtype=arguments.dtype
@@ -134,7 +134,12 @@ def main(argv: list[str] | None = None, prog: str = f"python -m {__spec__.name}"
         print(
             f"{row['model']:24} {row['benchmark']:20} {row['fold']:5} {row['prompt_set']:12} UAR {row['uar']:6.2f}  WAR {row['war']:6.2f}  n {row['n']}"
         )
-    tables = ["results.csv", *(["groups.csv"] if groups else []), *(["differences.csv"] if compared else [])]
+    tables = [
+        "results.csv",
+        "classes.csv",
+        *(["groups.csv"] if groups else []),
+        *(["differences.csv"] if compared else []),
+    ]
     print(f"wrote {', '.join(tables)}, report.md and report.html to {arguments.output}")
     if arguments.expect and not _as_reported(differences(rows), arguments.tolerance):
         return BEYOND_TOLERANCE
@@ -153,7 +158,8 @@ def _named_path(option: str, given: str) -> tuple[str, str]:
 
 
 def _named_model(given: str) -> tuple[str, str]:
-    """``NAME=MODEL``, or a model named by the last part of its path; of an Exp-CLIP without its head the name says so."""
+    """``NAME=MODEL``, or a model named by the last part of its path; of an Exp-CLIP without its
+    head the name says so."""
     name, equals, model = given.partition("=")
     if equals and re.fullmatch(r"[\w.-]+", name):
         return name, model
@@ -163,7 +169,8 @@ def _named_model(given: str) -> tuple[str, str]:
 
 
 def _as_reported(compared: list[dict], tolerance: float) -> bool:
-    """Whether all results are within ``tolerance`` points of the reported ones; prints those that are not."""
+    """Whether all results are within ``tolerance`` points of the reported ones; prints those that
+    are not."""
     if not compared:
         raise ValueError(
             "--expect reported: nothing to compare; name models as the logs do, such as --model exp-clip-b32=PATH, "

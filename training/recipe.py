@@ -1,7 +1,7 @@
 """Recipes: a YAML file says which CLIP, which teacher, how faces are prepared and how the head is trained.
 
-In: the file and ``--override key=value`` pairs. Out: a ``Recipe`` whose every field is checked, so that a misspelt key is an
-error here and not a default somewhere else.
+In: the file and ``--override key=value`` pairs. Out: a ``Recipe`` whose every field is checked, so
+that a misspelt key is an error here and not a default somewhere else.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 60, 60
 
 @dataclass(frozen=True)
 class ClipRecipe:
-    """The frozen CLIP. ``model``: Hub id, folder, or ``expclip-mini``. ``preprocessing``: ``paper`` (squash, no
-    normalisation) or ``own``, CLIP's own."""
+    """The frozen CLIP. ``model``: Hub id, folder, or ``expclip-mini``. ``preprocessing``: ``paper``
+    (squash, no normalisation) or ``own``, CLIP's own."""
 
     model: str
     revision: str | None = None
@@ -40,9 +40,10 @@ class ClipRecipe:
 class TeacherRecipe:
     """Where knowledge comes from; see ``teachers.py`` for the kinds.
 
-    ``instruction``: what the teacher is told, or a list to embed several in one pass. ``pooling``: ``all`` takes the mean over
-    every token the teacher's encoder saw, ``image`` over the image's. ``layer``: which hidden state (kind ``image-text``).
-    ``column``: the column with captions or vectors (kinds ``captions`` and ``vectors``).
+    ``instruction``: the prompt of the teacher, or a list to embed several in one pass. ``pooling``:
+    ``all`` takes the mean over every token the teacher's encoder saw, ``image`` over the image's.
+    ``layer``: which hidden state (kind ``image-text``). ``column``: the column with captions or
+    vectors (kinds ``captions`` and ``vectors``).
     """
 
     kind: str
@@ -71,9 +72,10 @@ class TeacherRecipe:
 class FacesRecipe:
     """How faces are prepared before any model sees them.
 
-    ``crop``: ``none``; ``boxes`` to cut out the column ``box`` (x0, y0, x1, y1 in pixels), widened by ``margin`` of its sides; or
-    ``detect`` to find the largest face and cut it out as a square, as ``expclip classify --faces`` does, ``margin`` on each side.
-    ``frames``: images taken from a clip of video. ``batch_size``: images a forward pass of the embedding pass.
+    ``crop``: ``none``; ``boxes`` to cut out the column ``box`` (x0, y0, x1, y1 in pixels), widened
+    by ``margin`` of its sides; or ``detect`` to find the largest face and cut it out as a square,
+    as ``expclip classify --faces`` does, ``margin`` on each side. ``frames``: images taken from a
+    clip of video. ``batch_size``: images a forward pass of the embedding pass.
     """
 
     crop: Literal["none", "boxes", "detect"] = "none"
@@ -86,24 +88,28 @@ class FacesRecipe:
 class TrainingRecipe:
     """How the head is trained.
 
-    ``batch_size`` counts over all processes; it is also the number of candidates of the contrastive loss. ``epochs`` or ``steps``, or
-    both: what ends first. ``centre``: subtract the mean teacher vector of the data. ``start``: ``random``, or ``clip`` for a head that answers as
-    CLIP alone does. ``keep``: the share of the starting head in the final one, keep * start + (1 - keep) * trained: the weight-space
-    ensemble of Wortsman et al. (CVPR 2022), which keeps more of what CLIP knew. ``logit_scale``: null for CLIP's own.
+    Names and values are those of ``transformers.TrainingArguments`` where it has them.
+
+    ``batch_size`` counts over all processes; it is also the number of candidates of the contrastive
+    loss. ``epochs`` or ``max_steps``, or both: what ends first. ``center_teacher``: subtract the
+    mean teacher vector of the data. ``head_init``: ``random``, or ``clip`` for a head that answers
+    as CLIP alone does. ``wise_ft_alpha``: the share of the trained head in the final one, alpha *
+    trained + (1 - alpha) * initial, as in Wortsman et al. (CVPR 2022): below 1 more of what CLIP
+    knew is kept. ``logit_scale``: null for CLIP's own.
     """
 
     batch_size: int = 512
     epochs: int | None = None
-    steps: int | None = None
-    centre: bool = False
-    start: Literal["random", "clip"] = "random"
-    keep: float = 0.0
+    max_steps: int | None = None
+    center_teacher: bool = False
+    head_init: Literal["random", "clip"] = "random"
+    wise_ft_alpha: float = 1.0
     logit_scale: float | None = None
     optimizer: Literal["sgd", "adamw"] = "adamw"
     learning_rate: float = 1e-3
     momentum: float = 0.9
     weight_decay: float = 0.0
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    lr_scheduler_type: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant"
     warmup_steps: int = 0
     seed: int = 0
     log_steps: int = 10
@@ -149,17 +155,34 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     return recipe
 
 
+def renamed(training: dict[Any, Any]) -> dict[str, tuple[str, Any]]:
+    """Of a ``training`` section, what version 0.1 called otherwise: old name -> new name and value."""
+    new = {
+        "keep": ("wise_ft_alpha", lambda keep: round(1 - keep, 12) if isinstance(keep, (int, float)) else keep),
+        "start": ("head_init", lambda start: start),
+        "centre": ("center_teacher", lambda centre: centre),
+        "steps": ("max_steps", lambda steps: steps),
+        "schedule": (
+            "lr_scheduler_type",
+            lambda schedule: (
+                "constant_with_warmup" if schedule == "constant" and training.get("warmup_steps") else schedule
+            ),
+        ),
+    }
+    return {old: (name, value(training[old])) for old, (name, value) in new.items() if old in training}
+
+
 def _check(recipe: Recipe, path: Path) -> None:
     training = recipe.training
-    if training.epochs is None and training.steps is None:
-        raise ValueError(f"{path}: training needs epochs or steps")
-    least = {
+    if training.epochs is None and training.max_steps is None:
+        raise ValueError(f"{path}: training needs epochs or max_steps")
+    minimum = {
         "faces.frames": (recipe.faces.frames, 1),
         "faces.batch_size": (recipe.faces.batch_size, 1),
         "faces.margin": (recipe.faces.margin, 0),
         "training.batch_size": (training.batch_size, 2),
         "training.epochs": (training.epochs, 1),
-        "training.steps": (training.steps, 1),
+        "training.max_steps": (training.max_steps, 1),
         "training.learning_rate": (training.learning_rate, 0),
         "training.log_steps": (training.log_steps, 1),
         "training.save_steps": (training.save_steps, 1),
@@ -169,9 +192,9 @@ def _check(recipe: Recipe, path: Path) -> None:
         "training.evaluate_steps": (training.evaluate_steps, 1),
         "training.warmup_steps": (training.warmup_steps, 0),
         "training.seed": (training.seed, 0),
-        "training.keep": (training.keep, 0),
+        "training.wise_ft_alpha": (training.wise_ft_alpha, 0),
     }
-    for name, (value, bound) in least.items():
+    for name, (value, bound) in minimum.items():
         if value is not None and not bound <= value < (_MOST if isinstance(value, int) else float("inf")):
             raise ValueError(f"{path}: {name} is {_shown(value)}; it must be at least {bound}, and finite")
     for name, value, bound in (("momentum", training.momentum, 1), ("seed", training.seed, 2**32)):
@@ -184,10 +207,16 @@ def _check(recipe: Recipe, path: Path) -> None:
             f"{path}: training.save_steps ({training.save_steps}) must be a multiple of log_steps ({training.log_steps}), "
             "or a resumed run would log other means"
         )
-    if training.keep >= 1 or (training.keep and training.start == "random"):
+    alpha = training.wise_ft_alpha
+    if not 0 < alpha <= 1 or (alpha < 1 and training.head_init == "random"):
         raise ValueError(
-            f"{path}: training.keep is {training.keep} with start {training.start!r}; it must be below 1, and needs start: clip, "
-            "because there is nothing in a random head to keep"
+            f"{path}: training.wise_ft_alpha is {alpha} with head_init {training.head_init!r}; it must be above 0 and at most 1, and below 1 "
+            "it needs head_init: clip, because there is nothing in a random head to keep"
+        )
+    if training.warmup_steps and training.lr_scheduler_type == "constant":
+        raise ValueError(
+            f"{path}: training.warmup_steps is {training.warmup_steps} and lr_scheduler_type 'constant' has no warm-up; "
+            "choose constant_with_warmup"
         )
     if not recipe.teacher.instructions:
         raise ValueError(f"{path}: teacher.instruction is an empty list")
@@ -200,11 +229,16 @@ def _shown(value: Any) -> str:
         return f"a {type(value).__name__} too long to show"
 
 
+# Checked by hand: huggingface_hub's `strict` lets frozen dataclasses pass unchecked, and pydantic's
+# errors, of several lines, name neither the keys that exist nor YAML's readings of 1e-3.
 def _checked(kind: type, content: Any, where: str) -> Any:
-    """Builds the dataclass ``kind`` from a mapping, refusing unknown and missing keys and values of another type."""
+    """Builds the dataclass ``kind`` from a mapping, refusing unknown and missing keys and values of
+    another type."""
     if not isinstance(content, dict):
         raise ValueError(f"{where}: expected a mapping, got {_shown(content)}")
     types_of = typing.get_type_hints(kind)
+    for old, (new, value) in renamed(content).items() if kind is TrainingRecipe else ():
+        raise ValueError(f"{where}: {old} of version 0.1 is now {new}; write {new}: {_shown(value)}")
     strangers = set(content) - set(types_of)
     unknown = sorted(name if isinstance(name, str) and name.isprintable() else _shown(name) for name in strangers)
     if unknown:

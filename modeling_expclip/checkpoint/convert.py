@@ -15,7 +15,6 @@ from .card import checkpoint_card
 from .head import load_head, with_head
 from .load import load_weights, model_type_of
 from .processors import paper_image_processor, truncating
-from .pth import read_pth  # noqa: F401, until training has followed
 from .save import check_output, name_of, save_checkpoint
 from .validation import check_config
 

@@ -103,9 +103,6 @@ def compare(model: CLIPModel, processor: ProcessorMixin, source: str | Path) -> 
     return differences
 
 
-verify = compare  # its old name, until every caller has followed
-
-
 def _read(path: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """The tensors and the decoded metadata of golden outputs. Raises VerificationError where they cannot be what `write` wrote."""
     try:

@@ -30,27 +30,27 @@ def output_folder(output: Path, source: str | None, overwrite: bool) -> Iterator
         FileExistsError: for something that is there and is not to be replaced, or is no checkpoint.
         ValueError: where `output` is, holds or lies in `source`.
     """
+    place = Path(os.path.realpath(output))
+    if source is not None and Path(source).is_dir():
+        check_apart(place, Path(source))
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         yield output
         return
     if not overwrite:
         raise FileExistsError(f"{output} is there already; add --overwrite to replace it, or choose another --output")
-    place = Path(os.path.realpath(output))
     if not all((place / name).is_file() for name in _MADE_BY_US):
         raise FileExistsError(
             f"{output} is no checkpoint that expclip wrote, so --overwrite does not replace it; choose another --output"
         )
-    if source is not None and Path(source).is_dir():
-        check_apart(place, Path(source))
     new, old = (place.with_name(f".{place.name}.{kind}-{uuid.uuid4().hex[:12]}") for kind in ("new", "old"))
     try:
         yield new
         place.rename(old)
         try:
             new.rename(place)
-        except OSError:
+        except BaseException:
             old.rename(place)
             raise
+        shutil.rmtree(old, ignore_errors=True)
     finally:
-        for left in (new, old):
-            shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)

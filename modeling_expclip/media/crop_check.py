@@ -19,18 +19,20 @@ _SEVERAL = 3  # of them, or all where there are fewer: no detector finds every f
 # London set's portraits: python -m tests.benchmarks.crops
 _FILLS = 0.25
 _THRESHOLD = 0.3  # of the detector, which is unsure of small grey crops
-_RESOLUTION = 256  # pixels; small faces need not be found, for they do not fill the picture
+_RESOLUTION = 256  # pixels; small faces need not be found, for they do not fill the image
 
 
 def crops_warning(images: Iterable[Any]) -> str | None:
-    """Looks for a face that fills the picture in each of the first eight images.
+    """Looks for a face that fills the image in each of the first eight images.
 
     Args:
-        images: what ``open_image`` reads; no more than eight are taken. Images that cannot be read are passed over.
+        images: what `open_image` reads. No more than eight are taken; those that cannot be read are passed over.
 
-    Returns None where they look like face crops, or where it cannot be known: without images, without OpenCV, or without the
-    detector's weights on this machine (nothing is downloaded for this). Else a sentence without its full stop, for the caller to
-    add what helps there: "5 of the first 8 images show no face that fills them, but images are taken as face crops here".
+    Returns:
+        None where they look like face crops, or where it cannot be known: without images, without
+        OpenCV, or without the detector's weights on this machine (nothing is downloaded for this).
+        Else a sentence without its full stop, for the caller to add what helps there: "5 of the first 8
+        images show no face that fills them, but images are taken as face crops here".
     """
     weights = weights_at_hand()
     if weights is None:

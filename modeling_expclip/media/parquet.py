@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ENDING = ".parquet"
 _COLUMN = "image"
@@ -66,12 +67,10 @@ def image_rows(path: str | Path, start: int = 0) -> Iterator[tuple[int, bytes | 
                     number += 1
 
 
-def _image(value: bytes | dict | None) -> bytes | str:
-    path = None
-    if isinstance(value, dict):
-        value, path = value.get("bytes"), value.get("path")
-    if value:
-        return value
+def _image(value: bytes | dict[str, Any] | None) -> bytes | str:
+    content, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
+    if content:
+        return content
     if path:
         return f"the row holds no image, only the path {path!r}; write the table with the images in it"
     return "the row holds no image"

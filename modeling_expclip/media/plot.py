@@ -1,4 +1,4 @@
-"""Rows of a video as a picture: for each person the probability of each label over time."""
+"""Rows of a video as an image: for each person the probability of each label over time."""
 
 from __future__ import annotations
 
@@ -23,20 +23,26 @@ _ENDING = ".png"
 
 
 class Timelines:
-    """The pictures of a run: of each of its ``videos`` one in ``folder``, drawn once its last row is known.
+    """The timelines of a run, one PNG for each video, drawn once its last row is known.
 
-    Raises ImportError without matplotlib.
+    Args:
+        videos: their paths.
+        folder: where the images go; `prepare` makes it.
+        labels: one curve each.
+
+    Raises:
+        ImportError: without matplotlib.
     """
 
     def __init__(self, videos: Iterable[str], folder: Path, labels: tuple[str, ...]) -> None:
         _matplotlib()
         self._folder = folder
         self._labels = labels
-        self.paths = _pictures(list(videos), folder)
+        self.paths = _image_paths(list(videos), folder)
         self._rows: list[Row] = []
 
     def prepare(self, overwrite: bool) -> None:
-        """Makes the folder. Raises FileExistsError where pictures are there that are not to ``overwrite``."""
+        """Makes the folder. Raises FileExistsError where images are there that are not to be overwritten."""
         there = [path for path in self.paths.values() if path.exists()]
         if there and not overwrite:
             more = f" and {len(there) - 1} more" if len(there) > 1 else ""
@@ -46,7 +52,7 @@ class Timelines:
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, path: str, rows: Iterable[Row], done: bool) -> None:
-        """Rows of a file. What cannot be drawn is said on stderr: the rows are worth more than their picture."""
+        """Takes rows of a file, `done` with its last. What cannot be drawn is said on stderr: the rows are worth more."""
         if path not in self.paths:
             return
         self._rows += [row for row in rows if row.time is not None]
@@ -61,7 +67,7 @@ class Timelines:
                 print(f"{shown} was not drawn ({type(error).__name__}: {one_line(error)})", file=sys.stderr)
 
 
-def _pictures(videos: list[str], folder: Path) -> dict[str, Path]:
+def _image_paths(videos: list[str], folder: Path) -> dict[str, Path]:
     """Where each video is drawn: under its name, which is cut where it is too long, and told from its like by a digest of its path."""
     names = {video: printable(os.fsencode(Path(video).name).decode("utf-8", "backslashreplace")) for video in videos}
     often = Counter(name.casefold() for name in names.values())  # some file systems do not tell A from a
@@ -76,7 +82,16 @@ def _pictures(videos: list[str], folder: Path) -> dict[str, Path]:
 
 
 def draw_timeline(rows: list[Row], labels: tuple[str, ...], path: Path) -> None:
-    """Rows with ``time`` and ``scores`` of one video -> PNG, a panel for each person. Raises ImportError without matplotlib."""
+    """Draws one video as a PNG that appears whole, with a panel for each person.
+
+    Args:
+        rows: of this video; `time` in seconds, `scores` as probabilities.
+        labels: one curve each.
+        path: the file.
+
+    Raises:
+        ImportError: without matplotlib.
+    """
     Figure, FigureCanvas = _matplotlib()
     people: dict[int, list[tuple[float, Row]]] = {}
     for row in rows:
@@ -114,8 +129,8 @@ def draw_timeline(rows: list[Row], labels: tuple[str, ...], path: Path) -> None:
 
 
 def legible(name: str, longest: int = _LONGEST) -> str:
-    """A name as matplotlib shows it: it would read ``$...$`` as mathematics, hide what begins with an underscore, and fail at bytes
-    that are not UTF-8."""
+    """A name as matplotlib shows it, cut at `longest` characters: it would read `$...$` as mathematics,
+    hide what begins with an underscore, and fail at bytes that are not UTF-8."""
     shown = printable(name)
     short = shown if len(shown) <= longest else f"{shown[:longest]}..."
     return "\u200b" + short.replace("$", r"\$")

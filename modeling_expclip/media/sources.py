@@ -85,22 +85,22 @@ def named(error: Exception) -> str:
 
 
 def _check_there(paths: list[str]) -> None:
-    missing = []
+    missing: list[tuple[str, Exception]] = []
     for path in paths:
         try:
             if "://" not in path:
                 os.stat(path)
         except PermissionError:  # it may be there; its row will say so
             continue
-        except (OSError, ValueError) as error:
-            missing.append((path, error))
+        except (OSError, ValueError) as cause:
+            missing.append((path, cause))
     if missing:
-        path, error = missing[0]
+        path, reason = missing[0]
         more = f" and {len(missing) - 1} more of the paths" if len(missing) > 1 else ""
-        reason = getattr(error, "strerror", None) or error
+        said = getattr(reason, "strerror", None) or reason
         raise FileNotFoundError(
-            f"there is no file or folder {path!r}{more} ({reason}); correct the path or leave it out"
-        ) from error
+            f"there is no file or folder {path!r}{more} ({said}); correct the path or leave it out"
+        ) from reason
 
 
 def _file(path: str) -> Source:

@@ -132,7 +132,9 @@ def _write_json(rows: Iterable[Row], layout: Layout, path: Path) -> None:
     with path.open("w", encoding="utf-8") as file:
         before = "[\n"
         for row in rows:
-            entry = {name: getattr(row, name) for name in ("path", "time", "face") if name in layout.fixed}
+            entry: dict[str, Any] = {
+                name: getattr(row, name) for name in ("path", "time", "face") if name in layout.fixed
+            }
             entry |= {
                 "path": _text(row.path),
                 "box": row.box,

@@ -17,15 +17,20 @@ def classify_endpoint(recogniser: Recogniser) -> None:
     def classify(image: Any, labels: str, prompts: str) -> list[dict[str, Any]]:
         """Find the faces in an image and score each apparent facial expression against any labels.
 
-        It rates what an expression looks like, not what a person feels. Returns a list with one entry for each face, the largest
-        first, and an empty list where no face is found: {"box": [x0, y0, x1, y1] in pixels, "label": the most probable label,
-        "scores": {label: probability}}. A server without a face detector reads the whole image as one face; its box is null.
+        It rates what an expression looks like, not what a person feels. Returns a list with one
+        entry for each face, the largest first, and an empty list where no face is found: {"box":
+        [x0, y0, x1, y1] in pixels, "label": the most probable label, "scores": {label:
+        probability}}. A server without a face detector reads the whole image as one face; its box
+        is null.
 
         Args:
-            image: The image as a data URL, or uploaded to this server before; other addresses are not fetched. Upright or with its
-                orientation noted; JPEG, PNG, WebP and other common formats.
-            labels: At most 100 words or phrases, separated by commas or line breaks. Empty for the seven basic expressions.
-            prompts: A prompt set: class_name, expression, photo, ensemble5 or ensemble10. Empty for ensemble10.
+            image: The image as a data URL, or uploaded to this server before; other addresses are
+                not fetched. Upright or with its orientation noted; JPEG, PNG, WebP and other common
+                formats.
+            labels: At most 100 words or phrases, separated by commas or line breaks. Empty for the
+                seven basic expressions.
+            prompts: A prompt set: class_name, expression, photo, ensemble5 or ensemble10. Empty for
+                ensemble10.
         """
         with report_errors():
             wanted = recogniser.prototypes(labels_of(labels), prompts_of(prompts))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import gradio as gr
 
 from .about import about_tab
@@ -34,7 +36,8 @@ def build_page(recogniser: Recogniser) -> EphemeralBlocks:
     ) as page:
         gr.HTML(_HEADER, js_on_load=None)
         with gr.Tabs():
-            for name, tab in (("Photo", photo_tab), ("Live", live_tab), ("Video", video_tab), ("About", about_tab)):
+            video = partial(video_tab, left=page.left)
+            for name, tab in (("Photo", photo_tab), ("Live", live_tab), ("Video", video), ("About", about_tab)):
                 with gr.Tab(name, id=name.lower()):
                     tab(recogniser)
         gr.HTML(_FOOTER, js_on_load=None)
@@ -44,6 +47,6 @@ def build_page(recogniser: Recogniser) -> EphemeralBlocks:
             page.forget(request.session_hash)
 
         page.unload(forget)
-    # Requests that wait for a place, or for their labels, must not keep others out; what they cost is limited by the places.
+    # Requests that wait for a slot, or for their labels, must not keep others out; slots limit what they cost.
     page.queue(default_concurrency_limit=4, max_size=256, api_open=False)
     return page

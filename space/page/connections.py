@@ -8,7 +8,10 @@ from weakref import WeakKeyDictionary
 
 
 def raise_connection_limit() -> None:
-    """Lets this process hold as many connections and files as the system allows; often the limit is 1024 at first."""
+    """Lets this process hold as many connections and files as the system allows.
+
+    Often the limit is 1024 at first.
+    """
     try:
         import resource
     except ImportError:  # Windows has no such limit
@@ -21,7 +24,8 @@ def raise_connection_limit() -> None:
 class SilentConnections:
     """Closes connections on which no whole request head came between two calls of ``close``.
 
-    uvicorn limits that time only from the end of one request to the first byte of the next, and Gradio passes on none of its other limits.
+    uvicorn limits that time only from the end of one request to the first byte of the next, and
+    Gradio passes on none of its other limits.
     """
 
     def __init__(self) -> None:

@@ -30,7 +30,7 @@ class EphemeralBlocks(gr.Blocks):
     """``gr.Blocks`` whose functions get what was sent as it was sent, and which remembers none of it.
 
     Args:
-        kept: seconds after which a session without a request is forgotten, with what it has in ``gr.State``.
+        kept: seconds after which a session without a request is forgotten, with its ``gr.State``.
         swept: seconds between looking for such sessions, for answers that nobody collected and for
             connections that say nothing; these two go at the second look.
         streamed: seconds after which a stream is ended, however slowly it sends.
@@ -80,6 +80,11 @@ class EphemeralBlocks(gr.Blocks):
         """The streams that run; others may wait."""
         return [event for job in self._queue.active_jobs if job for event in job if event.streaming]
 
+    def left(self, session: str | None) -> bool:
+        """Whether a visitor went while a function computes for them; nobody gets its answer then."""
+        running = [event for job in self._queue.active_jobs if job for event in job]
+        return any(event.session_hash == session and not event.alive for event in running)
+
     def waiting_bytes(self) -> int:
         """How many bytes came with the requests that are not answered yet, and are held until then."""
         # A stream's later images come with requests of their own.
@@ -117,7 +122,7 @@ class EphemeralBlocks(gr.Blocks):
                 silent.close(self.server)
 
     def _drop_answers(self, idle: set[str]) -> set[str]:
-        """Drops the answers for sessions that were idle at the last look and still are; returns who is idle now."""
+        """Drops the answers for sessions that were idle at the last look and still are; returns who is."""
         line = self._queue
         busy = {event.session_hash for event in line.event_ids_to_events.values()}
         now = set(line.pending_messages_per_session) | set(line.pending_event_ids_session)
@@ -127,7 +132,10 @@ class EphemeralBlocks(gr.Blocks):
         return now - busy - idle
 
     def _drop_names(self, seen: set[str]) -> set[str]:
-        """Drops the names of deleted files, and how far uploads are that were seen at the last look; returns which are seen now."""
+        """Drops the names of deleted files, and the progress of uploads that were seen at the last look.
+
+        Returns the uploads that are seen now.
+        """
         for names in self.temp_file_sets:
             names -= {name for name in names if not os.path.exists(name)}
         progress = routes.file_upload_statuses
@@ -138,7 +146,7 @@ class EphemeralBlocks(gr.Blocks):
         return now - seen
 
     def _end_streams(self, seen: dict[str, float]) -> dict[str, float]:
-        """Ends streams that were first seen too long ago: Gradio counts only the time in which it computes for them."""
+        """Ends streams that were first seen too long ago; Gradio counts only the time of its computing."""
         now = time.monotonic()
         running = self.streams()
         for event in running:

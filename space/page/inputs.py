@@ -82,7 +82,10 @@ def label_set_of(name: Any) -> tuple[str, ...]:
 
 
 def image_of(sent: Any) -> Image.Image:
-    """An uploaded, pasted or photographed image (a file's path, or a data URL from the camera), upright and RGB."""
+    """An uploaded, pasted or photographed image, upright and RGB.
+
+    ``sent`` holds a file's path, or a data URL from the camera.
+    """
     sent = _file("image", sent, "choose, paste or take a photo first")
     url = sent.get("url")
     if isinstance(url, str) and url.startswith("data:"):
@@ -130,7 +133,7 @@ def _decoded(url: str) -> bytes:
 
 @contextmanager
 def _opened(field: str, name: Any, most: int) -> Iterator[tuple[Path, Any]]:
-    """An upload and its opened file. Opened first and looked at then, so that nothing can change in between."""
+    """An upload and its file, which is opened first and checked then: nothing can change in between."""
     # One sentence for whatever it is not: what else exists on this machine is not shown.
     gone = ValueError(
         f"{field}: there is no such upload here, and other addresses are not fetched; "
@@ -156,7 +159,10 @@ def _opened(field: str, name: Any, most: int) -> Iterator[tuple[Path, Any]]:
 
 
 def _uploaded(name: Any) -> Path | None:
-    """The path that ``name`` means, if that lies in this run's upload folder; what lies elsewhere is not even looked at."""
+    """The path that ``name`` means, if that lies in this run's upload folder.
+
+    What lies elsewhere is not even looked at.
+    """
     folder = os.environ.get("GRADIO_TEMP_DIR")
     if not folder or not isinstance(name, str):
         return None

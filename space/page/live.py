@@ -23,9 +23,10 @@ _SMOOTHING = 0.8  # seconds after which a change is shown by two thirds
 _PREVIEW = 480  # pixels
 
 _CONSENT = f"""
-**Before the camera starts.** While it runs, some frames a second are sent to this server. Each is read in memory and
-replaced by the next; none is written to disk or logged. The camera stops after {LIVE_SECONDS} seconds so that others get a turn.
-Only show people who agree. The bars rate apparent expressions, not feelings.
+**Before the camera starts.** While it runs, some frames a second are sent to this server. Each is
+read in memory and replaced by the next; none is written to disk or logged. The camera stops after
+{LIVE_SECONDS} seconds so that others get a turn. Only show people who agree. The bars rate apparent
+expressions, not feelings.
 """
 
 _OVER = f"The {LIVE_SECONDS} seconds are over. Agree again to go on."
@@ -35,7 +36,8 @@ _OVER = f"The {LIVE_SECONDS} seconds are over. Agree again to go on."
 class Smoothed:
     """What is remembered of one visitor's camera.
 
-    When it started and was last seen (seconds), the labels and prompt set, and the averages of the probabilities.
+    When it started and was last seen (seconds), the labels and prompt set, and the averages of the
+    probabilities.
     """
 
     started: float
@@ -46,7 +48,7 @@ class Smoothed:
 
 
 def smooth(before: Smoothed, face: FaceScores, params: tuple, now: float) -> Smoothed:
-    """The exponential averages after one more frame; they begin anew when other labels or prompts are chosen."""
+    """The exponential averages after one more frame; other labels or prompts begin anew."""
     if before.params != params:
         return Smoothed(before.started, now, params, face.scores, face.clip_scores)
     kept = math.exp((before.time - now) / _SMOOTHING)

@@ -69,13 +69,14 @@ class Prototypes:
 class Recogniser:
     """A checkpoint (folder or Hub id; default: ``EXPCLIP_MODEL``, else the embedded mini) and YuNet.
 
-    ``no_head`` and ``no_detector`` say in a sentence why the comparison or the search for faces is
-    missing; they are empty where it is not.
+    ``name`` is shown to visitors; ``no_head`` and ``no_detector`` say in a sentence why the
+    comparison or the search for faces is missing; they are empty where it is not.
     """
 
     def __init__(self, source: str | None = None) -> None:
         source = source or os.environ.get("EXPCLIP_MODEL") or MINI
-        self.name = Path(source).name if Path(source).is_dir() else source
+        self.is_mini = source == MINI
+        self.name = "expclip-mini" if self.is_mini else Path(source).name if Path(source).is_dir() else source
         model, processor = load_checkpoint(source)
         # OpenCV keeps what it needed for the largest image, in each thread that ever looked for faces.
         self._finding = ThreadPoolExecutor(_AT_ONCE)

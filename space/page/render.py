@@ -19,7 +19,7 @@ MAX_FACES = 24
 _MAX_SIDE = 960  # pixels; the image goes back to the visitor inside the page, so it is not larger than it is shown
 _QUALITY = 85
 
-# The browser keeps the visitor's choice of a face: when the same image is read with other labels, the face stays chosen.
+# The browser keeps the visitor's choice of a face when the same image is read with other labels.
 CHOOSE_FACE = """
 let photo = null;
 const show = () => {
@@ -81,7 +81,10 @@ def render_faces(
 
 
 def render_photo(size: tuple[int, int], photo: str, faces: Sequence[FaceScores], pick: bool = False) -> str:
-    """A data URL in a frame of fixed height, each box as an outline with its number; with ``pick`` a click chooses the face."""
+    """A data URL in a frame of fixed height, each box as an outline with its number.
+
+    With ``pick`` a click chooses the face.
+    """
     width, height = size
     boxes = ""
     for i, face in enumerate(faces):
@@ -102,7 +105,10 @@ def render_photo(size: tuple[int, int], photo: str, faces: Sequence[FaceScores],
 
 
 def render_bars(scores: dict[str, float], clip_scores: dict[str, float] | None, ordered: bool) -> str:
-    """A row for each label: its probability with the head and, where there is one, without. ``ordered``: most probable first."""
+    """A row for each label: its probability with the head and, where there is one, without.
+
+    ``ordered``: most probable first.
+    """
     labels = sorted(scores, key=scores.get, reverse=True) if ordered else list(scores)
     best = max(scores, key=scores.get)
     titles = '<th scope="col">Exp-CLIP <small>with the head</small></th>'

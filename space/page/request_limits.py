@@ -90,7 +90,10 @@ class RequestLimits:
             await self._refuse(full, scope, receive, send)
 
     def _check(self, scope: Scope) -> tuple[int, int | None]:
-        """The most bytes that this request may bring, and how many it says it brings; _Refused where that is known to be wrong."""
+        """The most bytes that this request may bring, and how many it says it brings.
+
+        Raises _Refused for what is known to be wrong.
+        """
         path, method = scope["path"], scope["method"]
         if _CLOSED.match(path) or (method not in ("GET", "HEAD", "OPTIONS", "DELETE") and not _POSTS.fullmatch(path)):
             raise _Refused(404, "Not found.")
@@ -166,7 +169,7 @@ class RequestLimits:
 
     @staticmethod
     async def _refuse(refused: _Refused, scope: Scope, receive: Receive, send: Send) -> None:
-        # What is on its way is thrown away for a moment: a connection that is closed on a sender takes the answer with it.
+        # What is on its way is thrown away for a moment: closing a connection on a sender loses the answer.
         async def drained() -> None:
             while (await receive()).get("more_body", False):
                 pass

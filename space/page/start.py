@@ -19,7 +19,8 @@ def start(model: str | None = None, host: str | None = None, port: int | None = 
         model: checkpoint folder or Hub id; by default ``EXPCLIP_MODEL``, else the embedded mini.
         host, port: where to listen; by default ``GRADIO_SERVER_NAME`` and ``GRADIO_SERVER_PORT``.
 
-    Raises OSError or ValueError where the checkpoint or the port cannot be used, and ImportError without Gradio.
+    Raises OSError or ValueError where the checkpoint or the port cannot be used, and ImportError
+    without Gradio.
     """
     # A host stops its apps with SIGTERM; this one then ends as with Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -36,8 +37,8 @@ def start(model: str | None = None, host: str | None = None, port: int | None = 
 def _free_at_once() -> None:
     """Makes glibc overwrite what is freed and give it back to the system.
 
-    By itself it keeps both the memory and what stands in it, more for each thread, until the memory is used again. Other systems'
-    libraries are left as they are.
+    By itself it keeps both the memory and what stands in it, more for each thread, until the memory
+    is used again. Other systems' libraries are left as they are.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

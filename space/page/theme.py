@@ -1,4 +1,4 @@
-"""The page's own theme: paper, ink, and the two colours of the figure, amber for the head and blue for CLIP."""
+"""The page's own theme: paper, ink, amber for the head and blue for CLIP, as in the figure."""
 
 from __future__ import annotations
 

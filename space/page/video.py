@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,16 @@ _LIMITS = (
 )
 
 
-def video_tab(recogniser: Recogniser) -> None:
-    """Builds the tab inside the current ``gr.Tab``."""
+def video_tab(recogniser: Recogniser, left: Callable[[str | None], bool]) -> None:
+    """Builds the tab inside the current ``gr.Tab``; ``left`` says whether the visitor of a session has gone."""
 
-    def read(sent: dict[str, Any] | None, labels: str, prompts: str, progress: gr.Progress = _PROGRESS) -> Iterator:
+    def read(
+        sent: dict[str, Any] | None,
+        labels: str,
+        prompts: str,
+        request: gr.Request,
+        progress: gr.Progress = _PROGRESS,
+    ) -> Iterator:
         with report_errors():
             names, prompts = labels_of(labels), prompts_of(prompts)
             taken = sorted(set(names) & set(FIXED_COLUMNS))
@@ -42,6 +48,8 @@ def video_tab(recogniser: Recogniser) -> None:
             problem = ""
             try:
                 for entry in recogniser.video(file, wanted, VIDEO_LIMITS):
+                    if left(request.session_hash):
+                        return
                     rows.append(Row(_NAME, **entry))
                     progress(
                         min(entry["time"] / max(seconds, 0.1), 1.0), desc=f"{entry['time']:.0f} of {seconds:.0f} s"

@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from modeling_expclip.checkpoint.folder import load_checkpoint
 from PIL import Image
 
-from modeling_expclip import LABEL_SETS, FacialExpressionPipeline
+from modeling_expclip import LABEL_SETS, FacialExpressionPipeline, load_checkpoint
 from modeling_expclip.cli.main import _parser, main
 from modeling_expclip.media.sources import find_sources
 from tests.conftest import picture

@@ -44,7 +44,7 @@ def write_recipe(path: Path, clip: Path, **training: object) -> Path:
         "clip": {"model": str(clip), "preprocessing": "paper"},
         "teacher": {"kind": "vectors"},
         "faces": {"batch_size": 8},
-        "training": {"steps": 10, "batch_size": 16, "log_steps": 5, "save_steps": 5, **training},
+        "training": {"max_steps": 10, "batch_size": 16, "log_steps": 5, "save_steps": 5, **training},
     }
     path.write_text(yaml.safe_dump(content))
     return path

@@ -274,7 +274,7 @@ def test_a_shard_of_other_columns(tmp_path, cached):
     ):
         pq.write_table(wrong, shard)
         line = refusal("train", recipe, "--embeddings", cache, "--output-dir", tmp_path / "run")
-        assert f"{shard} is damaged" in line and "remove it and run training.embed again" in line
+        assert f"{shard} is damaged" in line and "remove it and run expclip embed again" in line
     assert not (tmp_path / "run" / "config.json").exists()
 
 

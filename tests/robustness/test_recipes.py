@@ -16,7 +16,7 @@ from tests.robustness.commands import refusal
 from training.recipe import ClipRecipe, FacesRecipe, Recipe, TeacherRecipe, TrainingRecipe, load_recipe
 
 SECTIONS = {"clip": ClipRecipe, "teacher": TeacherRecipe, "faces": FacesRecipe, "training": TrainingRecipe}
-WHOLE = {"clip": {"model": "expclip-mini"}, "teacher": {"kind": "vectors"}, "training": {"steps": 5}}
+WHOLE = {"clip": {"model": "expclip-mini"}, "teacher": {"kind": "vectors"}, "training": {"max_steps": 5}}
 
 scalars = st.one_of(
     st.none(),
@@ -126,14 +126,23 @@ def test_known_tricks(tmp_path, content, message):
 
 @pytest.mark.parametrize("number", [".nan", ".inf", "-.inf", "-1.0e-9", "1" + "0" * 400, "0x" + "f" * 5000])
 def test_numbers_that_are_none(tmp_path, number):
-    for place in ("learning_rate", "weight_decay", "momentum", "keep", "logit_scale"):
-        text = yaml.safe_dump({**WHOLE, "training": {"steps": 5}}) + f"  {place}: {number}\n"
+    for place in ("learning_rate", "weight_decay", "momentum", "wise_ft_alpha", "logit_scale"):
+        text = yaml.safe_dump({**WHOLE, "training": {"max_steps": 5}}) + f"  {place}: {number}\n"
         assert f"training: {place}" in (found := read(text)) or f"training.{place} is" in found
 
 
 def test_whole_numbers_beyond_counting():
-    for place in ("steps", "epochs", "batch_size", "warmup_steps", "seed", "save_steps", "log_steps", "evaluate_steps"):
-        content = {**WHOLE, "training": {"steps": 5, place: 10**40}}
+    for place in (
+        "max_steps",
+        "epochs",
+        "batch_size",
+        "warmup_steps",
+        "seed",
+        "save_steps",
+        "log_steps",
+        "evaluate_steps",
+    ):
+        content = {**WHOLE, "training": {"max_steps": 5, place: 10**40}}
         assert f"training.{place} is" in read(yaml.safe_dump(content))
 
 
@@ -151,7 +160,9 @@ def test_overrides_of_any_text(tmp_path_factory, override):
 def test_the_command_ends_in_one_line(tmp_path_factory, value):
     folder = tmp_path_factory.getbasetemp()
     path = folder / "any.yaml"
-    path.write_text(yaml.safe_dump({"clip": {"model": value}, "teacher": {"kind": value}, "training": {"steps": 5}}))
+    path.write_text(
+        yaml.safe_dump({"clip": {"model": value}, "teacher": {"kind": value}, "training": {"max_steps": 5}})
+    )
     for override in ("training.seed=1", "teacher.kind=vectors"):
         line = refusal(
             "train", path, "--embeddings", folder / "none", "--output-dir", folder / "run", "--override", override

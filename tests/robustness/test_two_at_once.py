@@ -29,7 +29,7 @@ NAMES = ("embed", "train", "benchmark")
 def commands(tmp_path, clip_folder):
     """Each command up to its output."""
     data = write_faces(tmp_path / "faces.parquet", 60, width=30)
-    recipe = write_recipe(tmp_path / "r.yaml", clip_folder, steps=40)
+    recipe = write_recipe(tmp_path / "r.yaml", clip_folder, max_steps=40)
     embed(load_recipe(recipe), [str(data)], tmp_path / "cache", 16)
     return {
         "embed": ("embed", recipe, "--data", data, "--shard-size", 8, "--output"),
@@ -189,7 +189,7 @@ def test_a_refused_classify_touches_nothing_of_the_first(tmp_path, checkpoint, c
 
 
 def test_a_refused_run_leaves_no_folder(tmp_path, clip_folder):
-    recipe = write_recipe(tmp_path / "r.yaml", clip_folder, steps=40)
+    recipe = write_recipe(tmp_path / "r.yaml", clip_folder, max_steps=40)
     said = refusal("train", recipe, "--embeddings", tmp_path / "nowhere", "--output-dir", tmp_path / "deep" / "out")
     assert "no embedding cache" in said and not (tmp_path / "deep" / "out").exists()
     kept = tmp_path / "mine"

@@ -207,7 +207,14 @@ def test_a_short_video(page, short_video, tmp_path, yunet):
 def test_about_says_what_it_must(page):
     show_tab(page, "About")
     text = page.locator(".xc-about").inner_text()
-    for needed in ("apparent expressions", "Article 5(1)(f)", "Nothing is kept", "Intended use", "within 10 minutes"):
+    for needed in (
+        "apparent expressions",
+        "Article 5(1)(f)",
+        "expclip-mini. It is a small model",
+        "Nothing is kept",
+        "Intended use",
+        "within 10 minutes",
+    ):
         assert needed in text
     assert page.locator(".xc-about svg").get_attribute("aria-label").startswith("Training:")
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,16 +20,19 @@ from space.page.request_limits import app_kwargs
 from space.page.uploads import KEPT_MINUTES, upload_folder
 
 from .conftest import EXAMPLES, files_below, free_port
+from .visitor import Visitor
 
 
 class Guesser:
     """Stands in for the Recogniser, so that this page starts at once."""
 
-    name, no_detector, no_head = "guesser", "", ""
+    name, is_mini, no_detector, no_head = "guesser", False, "", ""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.uploads: list[Path] = []
+        self.frames = 0
+        self.stopped = threading.Event()
 
     def prototypes(self, labels, prompts):
         return labels
@@ -37,6 +43,15 @@ class Guesser:
     def classify(self, image, labels):
         self.uploads = files_below(self.folder)
         return [FaceScores(None, {label: 1 / len(labels) for label in labels}, None)]
+
+    def video(self, file, labels, limits) -> Iterator[dict]:
+        try:
+            while True:  # a video that takes long
+                time.sleep(0.05)
+                self.frames += 1
+                yield {"time": 0.0, "face": 0, "box": None, "label": labels[0], "scores": {labels[0]: 1.0}}
+        finally:
+            self.stopped.set()
 
 
 @pytest.fixture
@@ -90,3 +105,15 @@ def test_uploads_and_visits_are_forgotten(page, guesser):
     assert client.session_hash in page.state_holder.session_data
     client.close()  # Gradio looks every 15 seconds who is still there
     assert soon(lambda: client.session_hash not in page.state_holder.session_data), "the visit is still remembered"
+
+
+def test_a_video_is_read_no_further_when_its_visitor_left(page, guesser, short_video):
+    visitor = Visitor(page.local_url)
+    sent = {"path": visitor.upload(short_video.read_bytes(), "video.webm")}
+    function = visitor.function("video-file", "video-download")
+    body = {"data": [sent, "calm", "photo"], "fn_index": function, "session_hash": "leaves"}
+    status, answer = visitor.post("/gradio_api/queue/join", body)
+    assert status == 200 and json.loads(answer)["event_id"]
+    with urllib.request.urlopen(f"{visitor.url}/gradio_api/queue/data?session_hash=leaves", timeout=60):
+        assert soon(lambda: guesser.frames > 2) and not guesser.stopped.is_set()
+    assert guesser.stopped.wait(30), "the video is read on for nobody"

@@ -57,7 +57,7 @@ def recipe(tmp_path, clip_folder):
             "clip": {"model": str(clip_folder), "preprocessing": "paper"},
             "teacher": {"kind": "vectors"},
             "faces": {"batch_size": 8},
-            "training": {"steps": 20, "batch_size": 16, "log_steps": 5, "save_steps": 5, "evaluate_steps": 5},
+            "training": {"max_steps": 20, "batch_size": 16, "log_steps": 5, "save_steps": 5, "evaluate_steps": 5},
         }
         for section, values in sections.items():
             content[section] = {**content.get(section, {}), **values}

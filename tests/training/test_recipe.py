@@ -37,8 +37,13 @@ def test_the_papers_recipes_say_what_the_paper_did(name, clip):
         0.9,
         1e-4,
     )
-    assert (training.batch_size, training.epochs, training.schedule, training.seed) == (512, 5, "constant", 1)
-    assert (training.centre, training.start, training.keep, training.logit_scale) == (False, "random", 0, None)
+    assert (training.batch_size, training.epochs, training.lr_scheduler_type, training.seed) == (512, 5, "constant", 1)
+    assert (training.center_teacher, training.head_init, training.wise_ft_alpha, training.logit_scale) == (
+        False,
+        "random",
+        1,
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -48,11 +53,22 @@ def test_the_papers_recipes_say_what_the_paper_did(name, clip):
         ("training.learning_rate=1e-3", r"expected float .*write 1.0e-3"),
         ("training.learning_rate=fast", "expected float"),
         ("training.seed=true", "seed is True; expected int"),
-        ("training.schedule=step", "expected 'constant' | 'linear' | 'cosine'"),
-        ("training.steps=null", "training needs epochs or steps"),
+        ("training.lr_scheduler_type=step", "expected 'constant' | 'constant_with_warmup' | 'linear' | 'cosine'"),
+        ("training.max_steps=null", "training needs epochs or max_steps"),
         ("training.save_steps=7", "save_steps .7. must be a multiple of log_steps .5."),
         ("training.batch_size=1", "training.batch_size is 1; it must be at least 2"),
-        ("training.keep=0.5", "there is nothing in a random head to keep"),
+        ("training.wise_ft_alpha=0.5", "there is nothing in a random head to keep"),
+        ("training.wise_ft_alpha=1.5", "must be above 0 and at most 1"),
+        ("training.warmup_steps=3", "choose constant_with_warmup"),
+        ("training.keep=0.4", "training: keep of version 0.1 is now wise_ft_alpha; write wise_ft_alpha: 0.6$"),
+        ("training.keep=much", "write wise_ft_alpha: 'much'"),
+        ("training.start=clip", "start of version 0.1 is now head_init; write head_init: 'clip'"),
+        ("training.centre=true", "centre of version 0.1 is now center_teacher; write center_teacher: True"),
+        ("training.steps=200", "steps of version 0.1 is now max_steps; write max_steps: 200"),
+        (
+            "training.schedule=constant",
+            "schedule of version 0.1 is now lr_scheduler_type; write lr_scheduler_type: 'constant'",
+        ),
         ("teacher.instruction=[]", "empty list"),
         ("clip=x", "expected section.key=value"),
         ("training.seed", "expected section.key=value"),
@@ -91,11 +107,22 @@ def test_senseless_numbers_are_refused(recipe, override):
         load_recipe(recipe(), [override])
 
 
+def test_the_constant_schedule_of_version_0_1_had_a_warm_up(recipe):
+    with pytest.raises(ValueError, match="write lr_scheduler_type: 'constant_with_warmup'"):
+        load_recipe(recipe(), ["training.schedule=constant", "training.warmup_steps=3"])
+
+
+def test_recipes_that_come_along_have_names():
+    assert load_recipe("mini") == load_recipe(RECIPES / "mini.yaml")
+    with pytest.raises(FileNotFoundError, match="no recipe maxi: give a YAML file, or one of mini, paper-b16"):
+        load_recipe("maxi")
+
+
 def test_overrides_are_read_as_yaml(recipe):
     loaded = load_recipe(
-        recipe(), ["training.steps=null", "training.epochs=2", "teacher.instruction=[a, b]", "faces.margin=1"]
+        recipe(), ["training.max_steps=null", "training.epochs=2", "teacher.instruction=[a, b]", "faces.margin=1"]
     )
-    assert (loaded.training.steps, loaded.training.epochs, loaded.faces.margin) == (None, 2, 1.0)
+    assert (loaded.training.max_steps, loaded.training.epochs, loaded.faces.margin) == (None, 2, 1.0)
     assert loaded.teacher.instructions == ["a", "b"]
     for value, expected in (("8bit", "8bit"), ("null", None)):
         assert load_recipe(recipe(), [f"teacher.quantization={value}"]).teacher.quantization == expected

@@ -1,4 +1,5 @@
-"""A head without training: ridge regression from CLIP's image features to centred teacher vectors, in closed form."""
+"""A head without training: ridge regression from CLIP's image features to centred teacher vectors,
+in closed form."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A training run: a recipe and pairs of vectors come in, a complete Exp-CLIP checkpoint leaves in the run's folder.
+"""A training run: from a recipe and pairs of vectors to a complete Exp-CLIP checkpoint in the run's folder.
 
-DIR/recipe.yaml          what the run was begun with; a run that continues must have the same
+DIR/recipe.yaml          what the run was begun with; to resume it, the same is needed
 DIR/checkpoint-N/        head, optimizer and state, to resume from
 DIR/runs/  DIR/log.csv  DIR/training_curve.png
 DIR/config.json ...      the checkpoint, as `expclip convert` makes it; config.json comes last
@@ -27,7 +27,7 @@ from transformers.trainer_utils import set_seed
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from modeling_expclip.checkpoint.card import checkpoint_card
-from modeling_expclip.checkpoint.convert import with_head
+from modeling_expclip.checkpoint.head import with_head
 from modeling_expclip.checkpoint.save import save_checkpoint
 from modeling_expclip.system.files import write_csv, write_text, written_to
 from modeling_expclip.system.lock import only_run
@@ -37,7 +37,7 @@ from ..embeddings.pairs import load_pairs
 from ..evaluation.zero_shot import load_zero_shot
 from ..models.clip import FrozenClip
 from ..models.sources import origin_of
-from ..recipe import Recipe, TrainingRecipe
+from ..recipe import Recipe, TrainingRecipe, renamed
 from ..support.plots import training_curve
 from ..support.processes import local_device, rank, world_size
 from ..teachers.registry import load_teacher
@@ -53,9 +53,9 @@ def train_from_cache(
 ) -> None:
     """Trains from an embedding cache. ``evaluate`` maps names to labelled faces to score along the way.
 
-    Continues a run that was stopped; does nothing for one that is finished. Raises ValueError when the run in ``output`` was begun
-    with another recipe or data, or the cache does not hold what the recipe asks for; OSError where ``output`` cannot be written to, or
-    another run writes there.
+    Continues a run that was stopped; does nothing for one that is finished. Raises ValueError when
+    the run in ``output`` was begun with another recipe or data, or the cache does not hold what the
+    recipe asks for; OSError where ``output`` cannot be written to, or another run writes there.
     """
     with only_run(output, rank()):
         pairs = load_pairs(cache, recipe.clip, recipe.teacher)
@@ -65,12 +65,13 @@ def train_from_cache(
                 f"{cache} was made with {recipe.clip.model} at {pairs.origin['clip']}, what is here now is {here}; a head fits only the "
                 "CLIP it was trained on: embed again, or pin clip.revision"
             )
-        centre = mean_of(pairs.teacher) if recipe.training.centre else None
-        train(recipe, pairs, pairs.teacher.shape[1], centre, pairs.origin, output, evaluate, classes)
+        mean = mean_of(pairs.teacher) if recipe.training.center_teacher else None
+        train(recipe, pairs, pairs.teacher.shape[1], mean, pairs.origin, output, evaluate, classes)
 
 
 def mean_of(vectors: torch.Tensor) -> torch.Tensor:
-    """The mean (H,) of vectors (N, H), summed in float64 a few at a time: a copy of all would be twice their memory."""
+    """The mean (H,) of vectors (N, H), summed in float64 a few at a time: a copy of all would be
+    twice their memory."""
     total = torch.zeros(vectors.shape[1], dtype=torch.float64)
     for part in vectors.split(_MEAN_OF):
         total += part.sum(0, dtype=torch.float64)
@@ -80,10 +81,11 @@ def mean_of(vectors: torch.Tensor) -> torch.Tensor:
 def train_from_images(
     recipe: Recipe, sources: Sequence[str], output: Path, evaluate: Mapping[str, str], classes: Sequence[str]
 ) -> None:
-    """The paper's way, for checking: CLIP and teacher see every face again in every epoch. Same losses, same head, far slower."""
-    if recipe.training.centre:
+    """The paper's way, for checking: CLIP and teacher see every face again in every epoch. Same
+    losses, same head, far slower."""
+    if recipe.training.center_teacher:
         raise ValueError(
-            "training.centre needs the mean over all faces; train from an embedding cache, or override it with false"
+            "training.center_teacher needs the mean over all faces; train from an embedding cache, or override it with false"
         )
     with only_run(output, rank()):
         pairs = ImageDataset(recipe, sources)
@@ -99,7 +101,7 @@ class ImageDataset(Dataset):
             raise ValueError("training from images needs a teacher that looks at images, and one instruction")
         if recipe.faces.crop == "detect":
             raise ValueError(
-                "faces.crop: detect needs an embedding cache, which lists images without a face: training.embed"
+                "faces.crop: detect needs an embedding cache, which lists images without a face: expclip embed"
             )
         self.recipe = recipe
         self.faces = load_faces(sources, columns=face_columns(recipe.faces), frames=recipe.faces.frames)
@@ -114,7 +116,8 @@ class ImageDataset(Dataset):
         return {"image": self.clip(images), "teacher": self.teacher(images, self.recipe.teacher.instructions[0])}
 
     def fingerprint(self) -> str:
-        """Identifies the faces by their content: their paths are the user's own, and recipe.yaml is published."""
+        """Identifies the faces by their content: their paths are the user's own, and recipe.yaml is
+        published."""
         digest = hashlib.sha256()
         for record in self.faces:
             try:
@@ -129,13 +132,14 @@ def train(
     recipe: Recipe,
     pairs: Dataset,
     alignment_dim: int,
-    centre: torch.Tensor | None,
+    teacher_mean: torch.Tensor | None,
     origin: dict[str, str],
     output: Path,
     evaluate: Mapping[str, str],
     classes: Sequence[str],
 ) -> None:
-    """Trains on a data set that returns batches of ``image`` (B, D) and ``teacher`` (B, alignment_dim); ``origin`` identifies it."""
+    """Trains on a data set that returns batches of ``image`` (B, D) and ``teacher`` (B,
+    alignment_dim); ``origin`` identifies it."""
     begun = {"recipe": dataclasses.asdict(recipe), "origin": origin}
     begun |= {"evaluate": sorted(evaluate), "classes": list(classes) if evaluate else []}
     _check_run(output, begun)
@@ -145,9 +149,9 @@ def train(
     clip = FrozenClip(dataclasses.replace(recipe.clip, dtype="float32"))  # its weights go into the checkpoint
     settings = recipe.training
     set_seed(settings.seed)
-    weight = initial_head(settings.start, alignment_dim, clip.model.config.projection_dim)
+    weight = initial_head(settings.head_init, alignment_dim, clip.model.config.projection_dim)
     scale = clip.model.logit_scale.exp().item() if settings.logit_scale is None else settings.logit_scale
-    model = AlignmentModel(weight, scale, centre, settings.keep)
+    model = AlignmentModel(weight, scale, teacher_mean, settings.wise_ft_alpha)
     sets = {name: load_zero_shot(source, clip, classes, recipe.faces) for name, source in evaluate.items()}
     arguments = training_arguments(settings, len(pairs), output, bool(sets))
     if rank() == 0:
@@ -186,7 +190,8 @@ def _run(trainer: ExpCLIPTrainer, model: AlignmentModel, newest: Path | None, ev
 
 
 class Curves(TensorBoardCallback):
-    """TensorBoard's logs in ``folder``: without one, a run that is only evaluated any more would write to ./runs of whoever calls."""
+    """TensorBoard's logs in ``folder``: without one, a run that is only evaluated any more would
+    write to ./runs of whoever calls."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -201,14 +206,14 @@ class LogLastStep(TrainerCallback):
         return control
 
 
-def initial_head(start: str, alignment_dim: int, projection_dim: int) -> torch.Tensor:
-    """W (alignment_dim, projection_dim) to start from: ``random`` as the paper's, or ``clip``, whose columns are orthonormal, so
-    that all cosines are CLIP's own."""
-    if start == "random":
+def initial_head(head_init: str, alignment_dim: int, projection_dim: int) -> torch.Tensor:
+    """W (alignment_dim, projection_dim) to start from: ``random`` as the paper's, or ``clip``,
+    whose columns are orthonormal, so that all cosines are CLIP's own."""
+    if head_init == "random":
         return (torch.rand(alignment_dim, projection_dim) * 2 - 1) * projection_dim**-0.5
     if alignment_dim < projection_dim:
         raise ValueError(
-            f"training.start: clip needs teacher vectors at least as wide as CLIP's ({projection_dim}), got {alignment_dim}"
+            f"training.head_init: clip needs teacher vectors at least as wide as CLIP's ({projection_dim}), got {alignment_dim}"
         )
     return torch.linalg.qr(torch.randn(alignment_dim, projection_dim)).Q.contiguous()
 
@@ -222,7 +227,8 @@ def optimizer_of(model: AlignmentModel, settings: TrainingRecipe) -> torch.optim
 
 
 def training_arguments(settings: TrainingRecipe, faces: int, output: Path, evaluate: bool) -> TrainingArguments:
-    """The Trainer's arguments. A batch larger than the data shrinks to it, so that no data is too little to train on."""
+    """The Trainer's arguments. A batch larger than the data shrinks to it, so that no data is too
+    little to train on."""
     world = world_size()
     batch = min(settings.batch_size, faces)
     if batch < settings.batch_size:
@@ -233,15 +239,15 @@ def training_arguments(settings: TrainingRecipe, faces: int, output: Path, evalu
         raise ValueError(f"training.batch_size {batch} cannot be shared out evenly to {world} processes")
     if batch // world * world < 2:
         raise ValueError(f"{faces} faces are too few for {world} processes; training compares faces with each other")
-    steps = settings.steps or -1
-    if settings.steps and settings.epochs:
-        steps = min(settings.steps, settings.epochs * (faces // (batch // world * world)))
+    steps = settings.max_steps or -1
+    if settings.max_steps and settings.epochs:
+        steps = min(settings.max_steps, settings.epochs * (faces // (batch // world * world)))
     arguments = TrainingArguments(
         output_dir=str(output),
         per_device_train_batch_size=batch // world,
         num_train_epochs=settings.epochs or 1,
         max_steps=steps,
-        lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
+        lr_scheduler_type=settings.lr_scheduler_type,
         learning_rate=settings.learning_rate,
         warmup_steps=settings.warmup_steps,
         max_grad_norm=0,  # the paper does not clip
@@ -262,10 +268,11 @@ def training_arguments(settings: TrainingRecipe, faces: int, output: Path, evalu
     if arguments.n_gpu > 1:  # asking sets the devices up, after which the number stays as it is set here
         print(
             f"training on 1 of {arguments.n_gpu} devices, {arguments.n_gpu - 1} idle; "
-            f"`torchrun --nproc_per_node {arguments.n_gpu} -m training.train ...` trains on all of them"
+            f"`torchrun --nproc_per_node {arguments.n_gpu} -m {__package__.partition('.')[0]}.train ...` trains on all of them"
         )
-        # As the Trainer itself sets it where it must not multiply the batch and split it over nn.DataParallel's copies: each would
-        # compare its faces with its own only, in fewer steps, and fewer faces than that batch would make none.
+        # As the Trainer itself sets it where it must not multiply the batch and split it over
+        # nn.DataParallel's copies: each would compare its faces with its own only, in fewer steps,
+        # and fewer faces than that batch would make none.
         arguments._n_gpu = 1
     taken = arguments.train_batch_size * arguments.world_size
     if faces < taken:
@@ -279,8 +286,8 @@ def training_arguments(settings: TrainingRecipe, faces: int, output: Path, evalu
 def newest_checkpoint(output: Path, arguments: TrainingArguments) -> Path | None:
     """The newest checkpoint that was saved to its end, or None.
 
-    ``trainer_state.json`` is written last; a run killed while saving leaves a folder without it, or with part of it. Such folders are
-    removed, so that nothing takes them for whole.
+    ``trainer_state.json`` is written last; a run killed while saving leaves a folder without it, or
+    with part of it. Such folders are removed, so that nothing takes them for whole.
     """
     newest = None
     with arguments.main_process_first(desc="removing checkpoints that were not saved to their end"):
@@ -313,11 +320,11 @@ def write_checkpoint(
 ) -> None:
     """The complete checkpoint, verified in a folder of its own and then moved into ``output``."""
     teacher = recipe.teacher
-    told = f', told: "{teacher.instruction}"' if teacher.instruction else ""
+    instruction = f', instruction: "{teacher.instruction}"' if teacher.instruction else ""
     card = checkpoint_card(
         f"Exp-CLIP on {Path(recipe.clip.model).name}",
         f"The CLIP `{Path(recipe.clip.model).name}`, frozen, with a projection head trained on {faces} faces without labels for {steps} steps. "
-        f"Teacher: {teacher.kind}{f' `{teacher.model}`' if teacher.model else ''}{told}. `recipe.yaml` has every setting.",
+        f"Teacher: {teacher.kind}{f' `{teacher.model}`' if teacher.model else ''}{instruction}. `recipe.yaml` has every setting.",
         base_model=None if Path(recipe.clip.model).is_dir() or "/" not in recipe.clip.model else recipe.clip.model,
     )
     final = output / "final"
@@ -328,7 +335,8 @@ def write_checkpoint(
 
 
 def _check_run(output: Path, begun: dict[str, Any]) -> None:
-    """Raises ValueError where a run with other settings has left something, FileExistsError where something else has."""
+    """Raises ValueError where a run with other settings has left something, FileExistsError where
+    something else has."""
     known = output / _RECIPE
     if known.exists():
         started = (output / "config.json").exists() or any(output.glob("checkpoint-*"))
@@ -342,21 +350,29 @@ def _check_run(output: Path, begun: dict[str, Any]) -> None:
 
 def _begun(known: Path) -> Any:
     try:
-        return yaml.safe_load(known.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:
+        begun = yaml.safe_load(known.read_text(encoding="utf-8"))
+        training = begun["recipe"]["training"]  # which version 0.1 may have written
+        for old, (new, value) in renamed(training).items():
+            del training[old]
+            training[new] = value
+        return begun
+    except (yaml.YAMLError, ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{known} is damaged ({' '.join(str(error).split())}); choose another --output-dir") from error
 
 
 def _begin(output: Path, begun: dict[str, Any]) -> None:
-    """Records what a run is begun with, once all of it is known to be possible, and removes what a killed one left half-written."""
+    """Records what a run is begun with, once all of it is known to be possible, and removes what a
+    killed one left half-written."""
     output.mkdir(parents=True, exist_ok=True)
     write_text(output / _RECIPE, yaml.safe_dump(begun, sort_keys=False, allow_unicode=True))
     for left in (output / "final", *output.glob(".final.*")):
         shutil.rmtree(left, ignore_errors=True)
 
 
-def _different(found: Any, asked: Any, place: str = "") -> str:
-    if isinstance(found, dict) and isinstance(asked, dict):
-        parts = [_different(found.get(key), asked.get(key), f"{place}.{key}".lstrip(".")) for key in {**found, **asked}]
+def _different(found: Any, wanted: Any, place: str = "") -> str:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        parts = [
+            _different(found.get(key), wanted.get(key), f"{place}.{key}".lstrip(".")) for key in {**found, **wanted}
+        ]
         return "; ".join(filter(None, parts))
-    return "" if found == asked else f"{place} {found!r}, now {asked!r}"
+    return "" if found == wanted else f"{place} {found!r}, now {wanted!r}"

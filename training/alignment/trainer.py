@@ -1,4 +1,5 @@
-"""The Hugging Face Trainer for the head: batches of paired vectors, retrieval accuracy in the logs, zero-shot evaluation."""
+"""The Hugging Face Trainer for the head: batches of paired vectors, retrieval accuracy in the logs,
+zero-shot evaluation."""
 
 from __future__ import annotations
 
@@ -25,9 +26,11 @@ def as_it_is(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 class ExpCLIPTrainer(Trainer):
-    """The Hugging Face Trainer with the alignment loss, in-batch retrieval accuracy in its logs, and zero-shot evaluation.
+    """The Hugging Face Trainer with the alignment loss, in-batch retrieval accuracy in its logs,
+    and zero-shot evaluation.
 
-    ``eval_dataset`` maps names to ``ZeroShot`` sets. Checkpoints hold W, the optimizer and the state; no pickle of the arguments.
+    ``eval_dataset`` maps names to ``ZeroShot`` sets. Checkpoints hold W, the optimizer and the
+    state; no pickle of the arguments.
     """
 
     def __init__(self, *args: Any, eval_dataset: Mapping[str, ZeroShot] | None = None, **kwargs: Any) -> None:
@@ -53,7 +56,8 @@ class ExpCLIPTrainer(Trainer):
         super().log(logs, start_time)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
-        """Zero-shot WAR and UAR of the head as it is, in percent, for each evaluation set and prompt set, and their mean."""
+        """Zero-shot WAR and UAR of the head as it is, in percent, for each evaluation set and
+        prompt set, and their mean."""
         weight = self.accelerator.unwrap_model(self.model).head()
         metrics = {}
         for name, faces in (eval_dataset or self.eval_dataset).items():

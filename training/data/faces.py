@@ -1,7 +1,9 @@
-"""Any face data becomes one ``datasets`` schema: ``id`` (string), ``image`` (not decoded yet) and ``label`` (string or null).
+"""Any face data becomes one ``datasets`` schema: ``id`` (string), ``image`` (not decoded yet) and
+``label`` (string or null).
 
-In: paths of folders, Parquet files, annotation lists, or Hub ids. Out: a Dataset, or a Stream when streaming,
-from which ``read_image`` makes RGB faces; columns that a teacher or the cropping reads are kept beside the three.
+In: paths of folders, Parquet files, annotation lists, or Hub ids. Out: a Dataset, or a Stream when
+streaming, from which ``read_image`` makes RGB faces; columns that a teacher or the cropping reads
+are kept beside the three.
 """
 
 from __future__ import annotations
@@ -45,23 +47,26 @@ def load_faces(
     """Loads one or several sources, one after the other, as one table.
 
     Args:
-        sources: ``PATH`` or ``LAYOUT=PATH``: a Parquet file or a folder of them, a folder of images (LAYOUTS names the
-            layouts; default ``folders``), an annotation list ``*.txt``; or a Hub id ``owner/name`` or ``owner/name:split``
-            (default: the split ``train``). Of several sources, ids are prefixed with what tells their paths apart.
-        labels: ``none`` does not look at labels, whatever they are; ``paper`` maps them to the paper's names, where an unknown one
-            is an error; ``own`` takes the data's own words, or numbers as text. A face without a label is an error for both.
+        sources: ``PATH`` or ``LAYOUT=PATH``: a Parquet file or a folder of them, a folder of images
+            (LAYOUTS names the layouts; default ``folders``), an annotation list ``*.txt``; or a Hub
+            id ``owner/name`` or ``owner/name:split`` (default: the split ``train``). Of several
+            sources, ids are prefixed with what tells their paths apart.
+        labels: ``none`` does not look at labels, whatever they are; ``paper`` maps them to the
+            paper's names, where an unknown one is an error; ``own`` takes the data's own words, or
+            numbers as text. A face without a label is an error for both.
         columns: further columns to keep; a source without one is an error.
         frames: images taken from each clip of video, from the middles of equal segments.
         streaming: do not download or convert a Hub id or Parquet files first.
 
-    Raises FileNotFoundError for data that is not there, ValueError for data that is not what it should be.
+    Raises FileNotFoundError for data that is not there, ValueError for data that is not what it
+    should be.
     """
     if not sources:
         raise ValueError("no face data given; pass --data PATH")
     reserved = sorted(set(columns) & set(SCHEMA))
     if reserved:
         raise ValueError(
-            f"the column {reserved[0]!r} cannot be asked for beside {', '.join(SCHEMA)}; rename it in the data"
+            f"the column {reserved[0]!r} cannot be a further column beside {', '.join(SCHEMA)}; rename it in the data"
         )
     names = _names([split_layout(source)[1] for source in sources]) if len(sources) > 1 else [""]
     parts = [_load(source, name, labels, tuple(columns), frames, streaming) for source, name in zip(sources, names)]
@@ -94,7 +99,8 @@ class NoFaceError(ValueError):
 
 @functools.cache
 def face_detector() -> FaceDetector:
-    """What finds faces for ``crop: detect``. Raises ImportError without OpenCV, OSError or ValueError without its weights."""
+    """What finds faces for ``crop: detect``. Raises ImportError without OpenCV, OSError or
+    ValueError without its weights."""
     try:
         return FaceDetector()
     except (ImportError, OSError, ValueError) as error:
@@ -102,7 +108,8 @@ def face_detector() -> FaceDetector:
 
 
 def face_of(record: dict[str, Any], content: bytes, faces: FacesRecipe) -> tuple[PIL.Image, Sequence[float] | None]:
-    """The face of a row, prepared as the recipe says, and the box (x0, y0, x1, y1) it was cut out of, if it was.
+    """The face of a row, prepared as the recipe says, and the box (x0, y0, x1, y1) it was cut out
+    of, if it was.
 
     Raises OSError or ValueError for what cannot be read or cropped, NoFaceError where none is found.
     """
@@ -124,7 +131,8 @@ def find_face(image: PIL.Image, margin: float = 0.0) -> tuple[PIL.Image, tuple[i
 
 
 def warn_of_scenes(images: Iterable[bytes | PIL.Image], name: str, remedy: str) -> None:
-    """Says, of the first images of what is taken for face crops, if they are none. ``images``: no more than a few are taken."""
+    """Says, of the first images of what is taken for face crops, if they are none. ``images``: no
+    more than a few are taken."""
     if rank() == 0 and (warning := crops_warning(images)):
         print(f"{name}: {warning}: {remedy}", file=sys.stderr)
 
@@ -139,7 +147,8 @@ def contents(rows: Iterable[dict[str, Any]]) -> Iterator[bytes]:
 
 
 def readable_face(record: dict[str, Any], faces: FacesRecipe) -> PIL.Image:
-    """``face_of`` a row that may not be passed over. Raises OSError naming it where its image cannot be read, NoFaceError as it does."""
+    """``face_of`` a row that may not be passed over. Raises OSError naming it where its image
+    cannot be read, NoFaceError as it does."""
     try:
         return face_of(record, image_bytes(record), faces)[0]
     except (MemoryError, NoFaceError):
@@ -149,7 +158,8 @@ def readable_face(record: dict[str, Any], faces: FacesRecipe) -> PIL.Image:
 
 
 def read_image(content: bytes, box: Sequence[float] | None = None, margin: float = 0.0) -> PIL.Image:
-    """Decodes a face as RGB, upright, and crops it to ``box`` (x0, y0, x1, y1 in pixels) widened by ``margin`` of its sides.
+    """Decodes a face as RGB, upright, and crops it to ``box`` (x0, y0, x1, y1 in pixels) widened by
+    ``margin`` of its sides.
 
     Raises OSError or ValueError for what is no image, or a box that does not lie in it.
     """
@@ -170,7 +180,8 @@ def read_image(content: bytes, box: Sequence[float] | None = None, margin: float
 
 
 def sample_frames(count: int, wanted: int) -> list[int]:
-    """Indices of ``wanted`` frames of ``count``: the middles of equal segments, none twice in a short clip."""
+    """Indices of ``wanted`` frames of ``count``: the middles of equal segments, none twice in a
+    short clip."""
     return sorted({int((i + 0.5) * count / wanted) for i in range(wanted)})
 
 
@@ -208,7 +219,7 @@ def _load(source: str, prefix: str, labels: Labels, columns: tuple[str, ...], fr
         raise ValueError(f"{path} is neither a folder, a .parquet file, nor an annotation list (.txt)")
     entries = find_entries(folder, layout or ("list" if folder.is_file() else "folders"))
     if columns:
-        raise ValueError(f"{path}: the columns {', '.join(columns)} are asked for; put images and columns into Parquet")
+        raise ValueError(f"{path}: the columns {', '.join(columns)} are needed; put images and columns into Parquet")
     return _from_entries(entries, path, prefix, labels, frames)
 
 
@@ -257,7 +268,8 @@ def _table(
     columns: tuple[str, ...],
     folder: Path | None,
 ) -> Faces:
-    """A table with an image column -> the schema. Images that are files lie below ``folder``; None for a Hub id's."""
+    """A table with an image column -> the schema. Images that are files lie below ``folder``; None
+    for a Hub id's."""
     if table.features is None:
         table = table._resolve_features()  # a streamed table may not know its columns before its first rows
     features = table.features
@@ -313,7 +325,8 @@ def _table(
 
 
 def _opens_files(feature: Any) -> bool:
-    """Whether ``datasets`` would open what a column names when a row is asked for, as it does for pictures, sound and films."""
+    """Whether ``datasets`` would open what a column names when a row is read, as it does for
+    images, sound and video."""
     inner = feature.values() if isinstance(feature, dict) else [getattr(feature, "feature", None)]
     return hasattr(feature, "decode_example") or any(_opens_files(part) for part in inner if part is not None)
 

@@ -1,7 +1,8 @@
-"""Face data sets as people have them on disk: a folder or a list becomes one entry an image, or one a clip of video.
+"""Face data sets as people have them on disk: a folder or a list becomes one entry an image, or one
+a clip of video.
 
-In: a path and the name of its layout. Out: entries (id, frames, label), where the label is the data set's own word or
-number turned into a word; ``data.py`` makes a ``datasets`` table of them.
+In: a path and the name of its layout. Out: entries (id, frames, label), where the label is the data
+set's own word or number turned into a word; ``data.py`` makes a ``datasets`` table of them.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ _ALL_VOTES_HEADER = "usage,image name,neutral,happiness,surprise,sadness,anger,d
 
 @dataclass(frozen=True)
 class Entry:
-    """One image (one frame) or one clip: ``id`` is its path below the data set's root, ``frames`` are in order, ``listed`` is how many
-    an annotation list says there are."""
+    """One image (one frame) or one clip: ``id`` is its path below the data set's root, ``frames``
+    are in order, ``listed`` is how many an annotation list says there are."""
 
     id: str
     frames: tuple[Path, ...]
@@ -52,10 +53,12 @@ def split_layout(source: str) -> tuple[str | None, str]:
 
 
 def find_entries(path: Path, layout: str, frames_root: Path | None = None) -> list[Entry]:
-    """Reads ``path`` in one of LAYOUTS. Raises FileNotFoundError or ValueError naming what is not as the layout says.
+    """Reads ``path`` in one of LAYOUTS. Raises FileNotFoundError or ValueError naming what is not
+    as the layout says.
 
     Args:
-        frames_root: the folder in which the clips of an annotation list lie, where the list names them on another machine.
+        frames_root: the folder in which the clips of an annotation list lie, where the list names
+            them on another machine.
     """
     if not path.exists():
         raise FileNotFoundError(f"no face data at {path}")
@@ -79,7 +82,8 @@ def _note(text: str) -> None:
 
 
 def _images(folder: Path) -> list[Path]:
-    """All image files below ``folder``, hidden ones left out, sorted so that frame 2 comes before frame 10."""
+    """All image files below ``folder``, hidden ones left out, sorted so that frame 2 comes before
+    frame 10."""
     endings = image_endings()
     found, visited = [], set()
     for root, folders, files in os.walk(folder, followlinks=True):
@@ -105,7 +109,8 @@ def _natural(path: Path) -> tuple[list[tuple[int, int | str]], str]:
 
 
 def _folders(root: Path) -> Iterator[Entry]:
-    """Images in folders named after their class (CAER-S and most others), or in any folders when labels are not wanted."""
+    """Images in folders named after their class (CAER-S and most others), or in any folders when
+    labels are not wanted."""
     for image in _images(root):
         below = image.relative_to(root)
         yield Entry(below.as_posix(), (image,), below.parent.name or None)
@@ -118,14 +123,15 @@ def _numbered(root: Path, names: tuple[str | None, ...]) -> Iterator[Entry]:
 
 
 def _class_of(number: str | None, names: tuple[str | None, ...]) -> str | None:
-    """The class of a number. An unknown number stays as it is: who reads labels will name it, who does not is not stopped by it."""
+    """The class of a number. An unknown number stays as it is: who reads labels will name it, who
+    does not is not stopped by it."""
     known = {str(place): name for place, name in enumerate(names)}
     return known.get(number.lstrip("0") or "0" if number else "") or number
 
 
 def _rafdb(root: Path, part: str = "") -> Iterator[Entry]:
-    """RAF-DB: folders 1 to 7, or the basic set's ``EmoLabel/list_patition_label.txt`` beside ``Image/aligned``, whose file names begin
-    with the ``part`` they belong to."""
+    """RAF-DB: folders 1 to 7, or the basic set's ``EmoLabel/list_patition_label.txt`` beside
+    ``Image/aligned``, whose file names begin with the ``part`` they belong to."""
     table = root / "EmoLabel" / "list_patition_label.txt"
     if not table.is_file():
         if part:
@@ -169,10 +175,12 @@ def _affectnet7(root: Path) -> Iterator[Entry]:
 
 
 def _ferplus(root: Path, part: str = "") -> Iterator[Entry]:
-    """FER+: a folder of images with ``fer2013new.csv`` in it or beside it, of which ``part`` is read; folders with a ``label.csv`` each, as
-    FER+'s own program leaves them; or folders named after the classes.
+    """FER+: a folder of images with ``fer2013new.csv`` in it or beside it, of which ``part`` is
+    read; folders with a ``label.csv`` each, as FER+'s own program leaves them; or folders named
+    after the classes.
 
-    Both tables hold ten votes an image. The class with most votes is the label; a tie, "unknown" and "no face" leave the image out.
+    Both tables hold ten votes an image. The class with most votes is the label; a tie, "unknown"
+    and "no face" leave the image out.
     """
     tables = sorted(root.rglob("label.csv"))
     beside = [root / _ALL_VOTES, *([root.parent / _ALL_VOTES] if any(root.glob("*.png")) else [])]
@@ -215,7 +223,8 @@ def _all_votes(table: Path, root: Path, part: str) -> Iterator[Entry]:
 
 
 def _voted(table: Path, rows: list[tuple[str, list[float]]]) -> list[tuple[str, str]]:
-    """Images and their votes -> images and the class that most votes are for; says how many are left out."""
+    """Images and their votes -> images and the class that most votes are for; says how many are
+    left out."""
     found = []
     for name, votes in rows:
         label = FERPLUS_VOTES[votes.index(max(votes))]
@@ -229,7 +238,8 @@ def _voted(table: Path, rows: list[tuple[str, list[float]]]) -> list[tuple[str, 
 
 
 def _votes(line: str, where: str, before: str) -> tuple[str, str, list[float]]:
-    """The two columns ``before`` the votes, and the ten votes, of a line of ``label.csv`` or ``fer2013new.csv``."""
+    """The two columns ``before`` the votes, and the ten votes, of a line of ``label.csv`` or
+    ``fer2013new.csv``."""
     try:
         first, second, *votes = next(csv.reader([line]))
         numbers = [float(vote) for vote in votes]
@@ -242,7 +252,8 @@ def _votes(line: str, where: str, before: str) -> tuple[str, str, list[float]]:
 
 
 def _clips(root: Path) -> Iterator[Entry]:
-    """Video as folders of frames: each folder with images in it is a clip, its parent's name is the label."""
+    """Video as folders of frames: each folder with images in it is a clip, its parent's name is the
+    label."""
     frames: dict[Path, list[Path]] = {}
     for image in _images(root):
         frames.setdefault(image.parent, []).append(image)
@@ -252,10 +263,11 @@ def _clips(root: Path) -> Iterator[Entry]:
 
 
 def _annotation_list(path: Path, frames_root: Path | None = None) -> Iterator[Entry]:
-    """The paper's lists, ``path num_frames label`` a line: a folder of frames (or an image), from the list's own folder or below
-    ``frames_root``, and an index into the paper's classes.
+    """The paper's lists, ``path num_frames label`` a line: a folder of frames (or an image), from
+    the list's own folder or below ``frames_root``, and an index into the paper's classes.
 
-    Raises FileNotFoundError where a clip is missing. Another number of frames is counted and said: who crops faces again loses some.
+    Raises FileNotFoundError where a clip is missing. Another number of frames is counted and said:
+    who crops faces again loses some.
     """
     rows: dict[str, tuple[str, int, str]] = {}
     for where, line in _lines(path):
@@ -279,7 +291,7 @@ def _annotation_list(path: Path, frames_root: Path | None = None) -> Iterator[En
     if missing:
         raise FileNotFoundError(
             f"{missing[0]} ({len(missing)} of the list's {len(rows)} are missing); say with --frames-root NAME=FOLDER of "
-            "training.benchmark where the clips lie, or mend the list"
+            "expclip benchmark where the clips lie, or mend the list"
         )
     other = [entry for entry in entries if entry.listed != len(entry.frames)]
     if other:
@@ -291,7 +303,8 @@ def _annotation_list(path: Path, frames_root: Path | None = None) -> Iterator[En
 
 
 def _below(root: Path, names: list[str]) -> dict[str, Path]:
-    """Where clips lie whose paths are another machine's: all lose as many leading parts as it takes to find one of them in ``root``."""
+    """Where clips lie whose paths are another machine's: all lose as many leading parts as it takes
+    to find one of them in ``root``."""
     parts = {name: [part for part in name.split("/") if part not in ("", ".")] for name in names}
     for drop in range(max(map(len, parts.values()), default=0)):
         if any(len(own) > drop and os.path.exists(root.joinpath(*own[drop:])) for own in parts.values()):
@@ -300,7 +313,8 @@ def _below(root: Path, names: list[str]) -> dict[str, Path]:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines of a text that are not blank, and where they stand. Raises ValueError for bytes that are no text."""
+    """The lines of a text that are not blank, and where they stand. Raises ValueError for bytes
+    that are no text."""
     for number, line in enumerate(path.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines(), 1):
         where = f"{path}, line {number}"
         try:

@@ -1,4 +1,5 @@
-"""Parts of a data set (train, validation, test) by the names of its folders and Parquet files, so that none is scored unnoticed beside another."""
+"""Parts of a data set (train, validation, test) by the names of its folders and Parquet files, so
+that none is scored unnoticed beside another."""
 
 from __future__ import annotations
 
@@ -24,12 +25,13 @@ def part_of(name: str) -> str | None:
     return next((part for part, word in _PARTS.items() if re.search(rf"\b({word})\b", words)), None)
 
 
-def refuse_several_parts(root: Path, ask: str) -> None:
+def refuse_several_parts(root: Path, option: str) -> None:
     """Raises ValueError where ``root`` would be read whole although it holds several parts, naming them.
 
     Args:
         root: a folder; two levels of it are looked at, and the Parquet files that are read from it.
-        ask: how data is asked for, ``rafdb`` for ``rafdb=PATH``, to say what to give instead.
+        option: what stands before the path on the command line, ``rafdb`` of ``rafdb=PATH``, to say
+            what to give instead.
     """
     for paths in _siblings(root):
         found: dict[str, Path] = {}
@@ -41,7 +43,7 @@ def refuse_several_parts(root: Path, ask: str) -> None:
             names = " and ".join(str(found[part].relative_to(root)) for part in _PARTS if part in found)
             best = next(found[part] for part in _FIRST if part in found)
             raise ValueError(
-                f"{root} holds several parts of a data set, {names}, which would be read as one; give one of them, such as {ask}={best}"
+                f"{root} holds several parts of a data set, {names}, which would be read as one; give one of them, such as {option}={best}"
             )
 
 

@@ -1,7 +1,9 @@
-"""Faces as a stream of rows that can begin anywhere, so that several processes share it out and each reads its own part.
+"""Faces as a stream of rows that can begin anywhere, so that several processes share it out and
+each reads its own part.
 
-Parquet files say at their ends how many rows they hold. A process skips the files before its part without opening them, and in
-the first of its own the rows before it, which are read but neither converted nor decoded.
+Parquet files say at their ends how many rows they hold. A process skips the files before its part
+without opening them, and in the first of its own the rows before it, which are read but neither
+converted nor decoded.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ Named = Callable[[dict[str, Any], int], dict[str, Any]]
 
 
 class Stream:
-    """Rows of tables, one table after the other; ``named`` gives the columns of a row that depend on its number in the table."""
+    """Rows of tables, one table after the other; ``named`` gives the columns of a row that depend
+    on its number in the table."""
 
     def __init__(self, tables: Sequence[tuple[IterableDataset, Named]]) -> None:
         self.tables = list(tables)
@@ -32,7 +35,8 @@ class Stream:
                 yield {**row, **named(row, number)}
 
     def lengths(self) -> list[list[int]] | None:
-        """The number of rows of each file of each table; None where one does not say it. Raises ValueError for damaged files."""
+        """The number of rows of each file of each table; None where one does not say it. Raises
+        ValueError for damaged files."""
         files = [_parquet_files(table) for table, _ in self.tables]
         if None in files:
             return None

@@ -1,4 +1,5 @@
-"""Files that the rows of a table name: only regular ones below the table are opened, for a table may come from a stranger."""
+"""Files that the rows of a table name: only regular ones below the table are opened, for a table
+may come from a stranger."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from huggingface_hub.constants import HF_HUB_CACHE
 
 
 def with_paths(table: Dataset, place: Callable[[str, int], str]) -> Dataset:
-    """The table with ``place`` of each file that a row names, and its number. The bytes of other rows are neither read nor copied."""
+    """The table with ``place`` of each file that a row names, and its number. The bytes of other
+    rows are neither read nor copied."""
     chunks, row, changed = [], 0, False
     for chunk in table.data.column("image").chunks:
         content, paths = chunk.flatten()
@@ -38,9 +40,11 @@ def with_paths(table: Dataset, place: Callable[[str, int], str]) -> Dataset:
 
 
 def file_below(path: str, folder: Path | None, where: str) -> str:
-    """The whole path of a file that a row names. Raises ValueError, naming the row, for any but a regular file below ``folder``.
+    """The whole path of a file that a row names. Raises ValueError, naming the row, for any but a
+    regular file below ``folder``.
 
-    Without a folder, of a Hub id, the file must be one that was downloaded. A file that is missing is found so when it is read.
+    Without a folder, of a Hub id, the file must be one that was downloaded. A file that is missing
+    is found so when it is read.
     """
     roots = [folder] if folder is not None else [Path(datasets.config.HF_DATASETS_CACHE), Path(HF_HUB_CACHE)]
     try:

@@ -1,15 +1,17 @@
-"""The embedding cache: vectors of every face as Parquet shards, one set for CLIP and one for each teacher and instruction.
+"""The embedding cache: vectors of every face as Parquet shards, one set for CLIP and one for each
+teacher and instruction.
 
     CACHE/manifest.json                      the data, and what each set was made with
     CACHE/skipped.csv                        faces that could not be read, and why
     CACHE/clip-KEY/part-00000.parquet        id, embedding (D)
     CACHE/teacher-KEY/part-00000.parquet     id, embedding (H)
 
-Where faces were looked for, a column ``box`` (x0, y0, x1, y1 in the image's pixels, held upright) says where each was found.
+Where faces were looked for, a column ``box`` (x0, y0, x1, y1 in the image's pixels, held upright)
+says where each was found.
 
-A shard appears whole, under a name that says which rows of the data it holds; sets are joined on ``id``. Several processes
-and machines may write to one cache. KEY is made from what decides the vectors; a set is recognised by its ``set.json``, also under
-the name that an older version gave it.
+A shard appears whole, under a name that says which rows of the data it holds; sets are joined on
+``id``. Several processes and machines may write to one cache. KEY is made from what decides the
+vectors; a set is recognised by its ``set.json``, also under the name that an older version gave it.
 """
 
 from __future__ import annotations
@@ -51,7 +53,8 @@ def set_recipe(recipe: ClipRecipe | TeacherRecipe, instruction: str | None = Non
 
 
 def find_set(cache: Path, recipe: ClipRecipe | TeacherRecipe, instruction: str | None = None) -> VectorSet:
-    """The set a recipe asks for, or the one to begin. Of several (version 0.1 made one for each ``device_map``) that with most shards."""
+    """The set a recipe asks for, or the one to begin. Of several (version 0.1 made one for each
+    ``device_map``) that with most shards."""
     same = [each for each in sets_in(cache) if _is_for(each.folder.name, each.made_with(), recipe, instruction)]
     own = VectorSet(cache / set_name(recipe, instruction))
     return max([own, *same], key=lambda each: len(list(each.folder.glob("part-*.parquet"))))
@@ -63,13 +66,13 @@ def _kind(recipe: ClipRecipe | TeacherRecipe) -> str:
 
 def _is_for(name: str, content: dict[str, Any], recipe: ClipRecipe | TeacherRecipe, instruction: str | None) -> bool:
     """Whether a set of this name, made with ``content``, holds what the recipe asks for."""
-    asked = _deciding(set_recipe(recipe, instruction), recipe)
-    return name.startswith(f"{_kind(recipe)}-") and _deciding(content["recipe"], recipe) == asked
+    wanted = _deciding(set_recipe(recipe, instruction), recipe)
+    return name.startswith(f"{_kind(recipe)}-") and _deciding(content["recipe"], recipe) == wanted
 
 
 def _deciding(settings: dict[str, Any], recipe: ClipRecipe | TeacherRecipe) -> dict[str, Any]:
-    """What decides vectors, as little as says it: without what is at its default, so that sets made before a field existed are
-    those made with its default."""
+    """What decides vectors, as little as says it: without what is at its default, so that sets made
+    before a field existed are those made with its default."""
     full = _defaults(type(recipe)) | settings
     return {
         name: value for name, value in full.items() if name != _PLACE and value != _defaults(type(recipe)).get(name)
@@ -82,10 +85,12 @@ def _defaults(recipe: type) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Shard:
-    """The vectors of rows ``index * shard_size`` and following: ids, vectors (N, H) float32, and what was skipped.
+    """The vectors of rows ``index * shard_size`` and following: ids, vectors (N, H) float32, and
+    what was skipped.
 
-    ``digest`` identifies the faces (ids and encoded images) that it was made from, ``items`` what a teacher read of a row
-    besides its image, ``boxes`` where each face was found, if it was looked for.
+    ``digest`` identifies the faces (ids and encoded images) that it was made from, ``items`` what a
+    teacher read of a row besides its image, ``boxes`` where each face was found, if it was looked
+    for.
     """
 
     ids: list[str]
@@ -121,7 +126,7 @@ class VectorSet:
 
     def made_with(self) -> dict[str, Any]:
         """What ``begin`` recorded."""
-        remedy = f"remove {self.folder} and run training.embed again"
+        remedy = f"remove {self.folder} and run expclip embed again"
         found = read_json(self.folder / "set.json", remedy)
         if not _is_set(found):
             raise ValueError(f"{self.folder / 'set.json'} does not say what the set was made with; {remedy}")
@@ -152,7 +157,7 @@ class VectorSet:
             raise self._damaged(index, error) from error
 
     def _damaged(self, index: int, error: object) -> ValueError:
-        return ValueError(f"{self.path(index)} is damaged ({error}); remove it and run training.embed again")
+        return ValueError(f"{self.path(index)} is damaged ({error}); remove it and run expclip embed again")
 
     def write(self, index: int, shard: Shard) -> None:
         width = shard.vectors.shape[1]
@@ -179,7 +184,8 @@ class VectorSet:
 
 
 def begin(cache: Path, data: dict[str, Any]) -> None:
-    """Starts a cache for ``data``, or checks that an existing one is for the same; ``sources`` may have moved.
+    """Starts a cache for ``data``, or checks that an existing one is for the same; ``sources`` may
+    have moved.
 
     Raises ValueError naming what differs.
     """
@@ -194,7 +200,7 @@ def begin(cache: Path, data: dict[str, Any]) -> None:
             unknown = name == "rows" and None in (there, value)  # of a stream, before its end
             if name != "sources" and there != value and not unknown:
                 raise ValueError(
-                    f"{cache} was begun with {name} {there}, asked for is {value}; "
+                    f"{cache} was begun with {name} {there}, wanted is {value}; "
                     "use another --output, or the same data and settings"
                 )
         return
@@ -234,10 +240,12 @@ def sets_in(cache: Path) -> list[VectorSet]:
 
 
 def finish(cache: Path, shards: int) -> dict[str, Any]:
-    """Completes the manifest and ``skipped.csv`` with every set all of whose ``shards`` are there; returns the manifest.
+    """Completes the manifest and ``skipped.csv`` with every set all of whose ``shards`` are there;
+    returns the manifest.
 
-    Every process calls it when its own work is done. Two at once may overwrite each other's manifest, so each looks again after
-    writing until nothing new is there: whoever writes last has seen everything.
+    Every process calls it when its own work is done. Two at once may overwrite each other's
+    manifest, so each looks again after writing until nothing new is there: whoever writes last has
+    seen everything.
     """
     manifest = _complete(cache, shards)
     while (again := _complete(cache, shards)) != manifest:
@@ -264,19 +272,20 @@ def _complete(cache: Path, shards: int) -> dict[str, Any]:
 
 
 def complete_set(cache: Path, sets: dict[str, Any], recipe: ClipRecipe | TeacherRecipe) -> VectorSet:
-    """The one of a manifest's ``sets`` that the recipe asks for. Raises ValueError, saying what is there instead."""
+    """The one of a manifest's ``sets`` that the recipe asks for. Raises ValueError, saying what is
+    there instead."""
     kind, instruction = _kind(recipe), recipe.instructions[0] if isinstance(recipe, TeacherRecipe) else None
     for name, entry in sets.items():
         if _is_for(name, entry, recipe, instruction):
             return VectorSet(cache / name)
-    asked = set_recipe(recipe, instruction)
+    wanted = set_recipe(recipe, instruction)
     there = [_defaults(type(recipe)) | entry["recipe"] for name, entry in sets.items() if name.startswith(kind)]
-    held = "; ".join(_differences(asked, other) for other in there) or "none that is complete"
+    held = "; ".join(_differences(wanted, other) for other in there) or "none that is complete"
     raise ValueError(
-        f"{cache} has no complete {kind} vectors as the recipe wants them ({asked['model'] or asked['kind']}). "
-        f"It has: {held}. Run training.embed with this recipe"
+        f"{cache} has no complete {kind} vectors as the recipe wants them ({wanted['model'] or wanted['kind']}). "
+        f"It has: {held}. Run expclip embed with this recipe"
     )
 
 
-def _differences(asked: dict[str, Any], held: dict[str, Any]) -> str:
-    return ", ".join(f"{k} {held.get(k)!r} (asked: {v!r})" for k, v in asked.items() if held.get(k) != v)
+def _differences(wanted: dict[str, Any], held: dict[str, Any]) -> str:
+    return ", ".join(f"{k} {held.get(k)!r} (wanted: {v!r})" for k, v in wanted.items() if held.get(k) != v)

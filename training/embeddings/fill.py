@@ -1,7 +1,8 @@
 """The embedding pass: CLIP and a teacher see every face once, their vectors go to the embedding cache.
 
-Faces come in as ``data.py`` loads them, in shards of consecutive rows; each shard becomes one Parquet file of CLIP's vectors
-and one for each of the teacher's instructions. What is there already is checked against the faces and not made again.
+Faces are read as ``data/faces.py`` loads them, in shards of consecutive rows; each shard becomes
+one Parquet file of CLIP's vectors and one for each of the teacher's instructions. What is there
+already is checked against the faces and not made again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from tqdm import tqdm
 from modeling_expclip.system.lock import only_run
 
 from ..data.faces import contents, face_columns, face_detector, face_of, image_bytes, load_faces, warn_of_scenes
+from ..data.read_ahead import read_ahead
 from ..data.streams import Stream
 from ..models.clip import FrozenClip
 from ..models.sources import origin_of
@@ -31,8 +32,6 @@ from ..support.processes import local_device, rank, world_size
 from ..teachers.registry import check, load_teacher, teacher_origin
 from . import cache
 from .cache import Shard, VectorSet
-
-_READERS = 4  # threads that decode images; Pillow works outside Python's lock
 
 
 @dataclass
@@ -69,8 +68,9 @@ def _named(shards: Iterator[Any], sources: list[str]) -> Iterator[Any]:
 def shards_of(
     faces: Dataset | Stream, size: int, rank: int, world: int
 ) -> Iterator[tuple[int, Iterable[dict[str, Any]] | None]]:
-    """All shards as (index, rows); rows is None for those of other processes. Of a table these take every ``world``-th shard, of a
-    stream shards that follow each other, for each then reads files of its own."""
+    """All shards as (index, rows); rows is None for those of other processes. Of a table these take
+    every ``world``-th shard, of a stream shards that follow each other, for each then reads files
+    of its own."""
     if isinstance(faces, Dataset):
         for index in range(-(-len(faces) // size)):
             mine = index % world == rank
@@ -97,7 +97,8 @@ def shards_of(
 def embed_shard(
     index: int, rows: Iterable[dict[str, Any]], jobs: list[Job], faces: FacesRecipe, step: Callable[[int], Any]
 ) -> None:
-    """Makes what ``jobs`` lack of one shard. Batches are ``faces.batch_size`` consecutive readable rows and never cross shards.
+    """Makes what ``jobs`` lack of one shard. Batches are ``faces.batch_size`` consecutive readable
+    rows and never cross shards.
 
     Raises ValueError when a shard that is there was made from other faces.
     """
@@ -112,7 +113,8 @@ def embed_shard(
             return None, error
         if not todo:
             return content, None
-        # Also where only captions are still to be read: batches must not depend on which sets are there already.
+        # Also where only captions are still to be read: batches must not depend on which sets are
+        # there already.
         try:
             return content, face_of(record, content, faces)
         except MemoryError:
@@ -121,22 +123,20 @@ def embed_shard(
             return content, error
 
     seen: set[str] = set()
-    with ThreadPoolExecutor(_READERS) as readers:
-        batches = _lookahead(readers, read, _batched(rows, faces.batch_size))
-        for records, loaded in batches:
-            for record, (content, _) in zip(records, loaded):
-                if record["id"] in seen:
-                    raise ValueError(f"the id {record['id']!r} occurs twice; ids must tell faces apart")
-                seen.add(record["id"])
-                box = record["box"] if faces.crop == "boxes" else None
-                size = -1 if content is None else len(content)
-                digest.update(f"{record['id']}\0{box}\0{size}\0".encode() + (content or b""))
-                for column, sha in items.items():
-                    if column != "image":
-                        sha.update(f"{record[column]!r}\0".encode())
-            for job in todo:
-                _embed_batch(job, progress[id(job)], records, [face for _, face in loaded])
-            step(len(records))
+    for records, loaded in read_ahead(read, _batched(rows, faces.batch_size)):
+        for record, (content, _) in zip(records, loaded):
+            if record["id"] in seen:
+                raise ValueError(f"the id {record['id']!r} occurs twice; ids must tell faces apart")
+            seen.add(record["id"])
+            box = record["box"] if faces.crop == "boxes" else None
+            size = -1 if content is None else len(content)
+            digest.update(f"{record['id']}\0{box}\0{size}\0".encode() + (content or b""))
+            for column, sha in items.items():
+                if column != "image":
+                    sha.update(f"{record[column]!r}\0".encode())
+        for job in todo:
+            _embed_batch(job, progress[id(job)], records, [face for _, face in loaded])
+        step(len(records))
     for known in cache.sets_in(jobs[0].vectors.folder.parent):
         if known.has(index) and known.digest(index) != digest.hexdigest():
             raise ValueError(
@@ -193,25 +193,12 @@ def _batched(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[st
         yield batch
 
 
-def _lookahead(
-    readers: ThreadPoolExecutor, read: Callable, batches: Iterable[list]
-) -> Iterator[tuple[list[dict[str, Any]], list]]:
-    """Batches with what ``read`` makes of their rows; the next one is read while the caller works on this one."""
-    waiting = None
-    for batch in batches:
-        reading = (batch, [readers.submit(read, record) for record in batch])
-        if waiting is not None:
-            yield waiting[0], [future.result() for future in waiting[1]]
-        waiting = reading
-    if waiting is not None:
-        yield waiting[0], [future.result() for future in waiting[1]]
-
-
 def embed(recipe: Recipe, sources: list[str], output: Path, shard_size: int, *, streaming: bool = False) -> None:
-    """Fills the cache at ``output``, or what it lacks. ``RANK`` and ``WORLD_SIZE`` (torchrun) share the shards out.
+    """Fills the cache at ``output``, or what it lacks. ``RANK`` and ``WORLD_SIZE`` (torchrun) share
+    the shards out.
 
-    Raises ValueError when the cache is for other faces or models, or when no face could be read; OSError where it cannot be written to,
-    or another run writes there.
+    Raises ValueError when the cache is for other faces or models, or when no face could be read;
+    OSError where it cannot be written to, or another run writes there.
     """
     if shard_size < 1:
         raise ValueError(f"--shard-size is {shard_size}; it must be at least 1")
@@ -242,7 +229,7 @@ def _fill(recipe: Recipe, sources: list[str], output: Path, shard_size: int, str
     for instruction in recipe.teacher.instructions:
         vectors = cache.find_set(output, recipe.teacher, instruction)
         vectors.begin(recipe.teacher, instruction, origin)
-        jobs.append(Job(vectors, column, lambda items, told=instruction: teacher()(items, told)))
+        jobs.append(Job(vectors, column, lambda items, text=instruction: teacher()(items, text)))
 
     if recipe.faces.crop == "none":
         first = contents(faces if total is not None else _named(iter(faces), sources))

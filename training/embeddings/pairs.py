@@ -15,9 +15,11 @@ from .cache import MANIFEST, complete_set, read_manifest
 
 @dataclass(frozen=True)
 class Pairs:
-    """What training reads: for each face its ``image`` (N, D) and ``teacher`` (N, H) vector, float32, and its id.
+    """What training reads: for each face its ``image`` (N, D) and ``teacher`` (N, H) vector,
+    float32, and its id.
 
-    ``origin`` says what they were made from: the faces, what else the teacher read, CLIP's and the teacher's weights.
+    ``origin`` says what they were made from: the faces, what else the teacher read, CLIP's and the
+    teacher's weights.
     """
 
     ids: list[str]
@@ -37,10 +39,11 @@ class Pairs:
 def load_pairs(cache: Path, clip: ClipRecipe, teacher: TeacherRecipe) -> Pairs:
     """Joins CLIP's and the teacher's vectors on ``id``.
 
-    Raises FileNotFoundError where there is no cache, ValueError where it is not complete or holds other sets than asked for.
+    Raises FileNotFoundError where there is no cache, ValueError where it is not complete or does
+    not hold the recipe's sets.
     """
     if not (cache / MANIFEST).is_file():
-        raise FileNotFoundError(f"no embedding cache at {cache}; make one with `python -m training.embed`")
+        raise FileNotFoundError(f"no embedding cache at {cache}; make one with `expclip embed`")
     if len(teacher.instructions) > 1:
         raise ValueError(
             f"the recipe has {len(teacher.instructions)} instructions and a head learns from one; "

@@ -1,7 +1,8 @@
-"""Every model the zero-shot benchmark compares, behind one door.
+"""Adapters that give zero-shot models one interface.
 
-In: a folder, a Hub id or a short name, with ``KIND:`` in front where its config does not say how it is to be asked. Out: a
-`ZeroShotModel`: faces become features once; features and prompts become logits. So the runner is the same for all models.
+In: a folder, a Hub id or a short name, with ``KIND:`` in front where its config does not say how it
+is scored. Out: a `ZeroShotModel`: faces become features once; features and prompts become logits.
+So the runner is the same for all models.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ _BATCH = 32  # images, clips or prompts a forward pass
 
 
 class ZeroShotModel(Protocol):
-    """What the benchmark asks of a model. Features are float32 on the CPU and not normalised; ``...`` is the model's own affair."""
+    """What the benchmark asks of a model. Features are float32 on the CPU and not normalised;
+    ``...`` is the model's own affair."""
 
     def image_features(self, images: list[Image.Image]) -> torch.Tensor:
         """B images of any mode and size -> (B, ...)."""
@@ -51,7 +53,8 @@ class ZeroShotModel(Protocol):
         """B clips, each a list of frames in order -> (B, ...)."""
 
     def logits(self, features: torch.Tensor, labels: Sequence[str], prompts: str) -> torch.Tensor:
-        """Features (B, ...) and a prompt set's name -> (B, labels), averaged over the prompts of each label."""
+        """Features (B, ...) and a prompt set's name -> (B, labels), averaged over the prompts of
+        each label."""
 
 
 def load_zero_shot_model(
@@ -65,16 +68,18 @@ def load_zero_shot_model(
     """Loads any model the benchmark can compare.
 
     Args:
-        model: a folder, a Hub id, or ``expclip-mini``. Its config decides how it is asked, unless one of these stands in front:
-            ``clip-of:ID`` an Exp-CLIP's towers and preprocessing without its head; ``blip2-itc:ID`` and ``blip2-itm:ID`` BLIP-2's
-            image-text contrastive and matching scores; ``farl:PATH.pth`` FaRL's released file.
+        model: a folder, a Hub id, or ``expclip-mini``. Its config decides how it is scored, unless
+            one of these stands in front: ``clip-of:ID`` an Exp-CLIP's towers and preprocessing
+            without its head; ``blip2-itc:ID`` and ``blip2-itm:ID`` BLIP-2's image-text contrastive
+            and matching scores; ``farl:PATH.pth`` FaRL's released file.
         revision: of the Hub id.
         dtype: float32, bfloat16 or float16, what the networks compute in; cosines are always float32.
         device: default: this process's accelerator, or the CPU.
         tokenizer: folder or Hub id of CLIP's tokenizer, for ``farl:``, whose file has none.
 
-    Raises ValueError for a model that is not supported, has no image processor or tokenizer, or whose weights are missing or
-    do not fit; OSError where there is no such model; ImportError where its tokenizer needs a package that is missing.
+    Raises ValueError for a model that is not supported, has no image processor or tokenizer, or
+    whose weights are missing or do not fit; OSError where there is no such model; ImportError where
+    its tokenizer needs a package that is missing.
     """
     if dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}; choose one of {', '.join(DTYPES)}")
@@ -98,13 +103,14 @@ def load_zero_shot_model(
 
 
 class _Adapter:
-    """Batches of images or clips through `embed`, prompts through `encode`, both through `compare`: that is all kinds differ in."""
+    """Batches of images or clips through `embed`, prompts through `encode`, both through `compare`:
+    that is all kinds differ in."""
 
     def __init__(self, model: PreTrainedModel, image_processor: Any, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = model
         self.image_processor = image_processor
         self.tokenizer = tokenizer
-        self._encoded = functools.cache(self.encode)  # the same few prompts are asked of all features
+        self._encoded = functools.cache(self.encode)  # the same few prompts for all features
 
     def embed(self, images: list) -> torch.Tensor:
         """At most _BATCH images -> (B, ...), in whatever dtype and place they were computed."""
@@ -147,7 +153,8 @@ class _Adapter:
 
 
 class DualEncoder(_Adapter):
-    """Two towers and a cosine: Exp-CLIP, CLIP (MetaCLIP and FaRL too), SigLIP, ALIGN, AltCLIP, FLAVA ... Features (B, D)."""
+    """Two towers and a cosine: Exp-CLIP, CLIP (MetaCLIP and FaRL too), SigLIP, ALIGN, AltCLIP,
+    FLAVA ... Features (B, D)."""
 
     def embed(self, images: list[Image.Image]) -> torch.Tensor:
         return _pooled(self.model.get_image_features(**self.pixels(images)))  # (B, D)
@@ -161,7 +168,8 @@ class DualEncoder(_Adapter):
 
 
 class Blip2Contrastive(_Adapter):
-    """BLIP-2's Q-Former as two towers: a prompt's cosine with the query token nearest to it. Features (B, queries, D)."""
+    """BLIP-2's Q-Former as two towers: a prompt's cosine with the query token nearest to it.
+    Features (B, queries, D)."""
 
     def embed(self, images: list[Image.Image]) -> torch.Tensor:
         model = self.model
@@ -186,7 +194,8 @@ class Blip2Contrastive(_Adapter):
 
 
 class Blip2Matching(_Adapter):
-    """BLIP-2's image-text matching, a pass of the Q-Former for every pair: the log-odds of "match". Features (B, patches + 1, V)."""
+    """BLIP-2's image-text matching, a pass of the Q-Former for every pair: the log-odds of "match".
+    Features (B, patches + 1, V)."""
 
     def embed(self, images: list[Image.Image]) -> torch.Tensor:
         return self.model.vision_model(**self.pixels(images)).last_hidden_state
@@ -211,8 +220,9 @@ class Blip2Matching(_Adapter):
 
 
 class XClip(_Adapter):
-    """X-CLIP: clips of its own number of frames, and prompts that look at the clip. Features (B, 1 + patches, D): first the clip's
-    embedding, then what prompts look at. An image is a clip in which nothing moves."""
+    """X-CLIP: clips of its own number of frames, and prompts that look at the clip. Features (B, 1
+    + patches, D): first the clip's embedding, then what prompts look at. An image is a clip in
+    which nothing moves."""
 
     def image_features(self, images: list[Image.Image]) -> torch.Tensor:
         return self.video_features([[image] for image in images])
@@ -248,7 +258,7 @@ class XClip(_Adapter):
 
 
 class Kind(NamedTuple):
-    """How a type of model is loaded and asked."""
+    """How a type of model is loaded and scored."""
 
     model_type: str
     model_class: type
@@ -280,8 +290,8 @@ def _split(model: str) -> tuple[str | None, str]:
 
 
 def weights_of(model: str) -> str:
-    """Identifies the weights of a model that ``load_zero_shot_model`` loads, as ``origin_of`` does, or by a file's sha256. Raises OSError
-    where there is no such model."""
+    """Identifies the weights of a model that ``load_zero_shot_model`` loads, as ``origin_of`` does,
+    or by a file's sha256. Raises OSError where there is no such model."""
     _, source = _split(model)
     if not Path(source).is_file():
         return origin_of(source)
@@ -298,7 +308,7 @@ def _unsupported(model: str, prefix: str | None, model_type: str | None) -> str:
         return f"{holds}; {prefix}: expects one of type {KINDS[prefix].model_type!r}"
     choices = [f"{name}:{model}" for name in PREFIXES if name in KINDS and KINDS[name].model_type == model_type]
     if choices:
-        return f"{holds}, which can be asked in more than one way; choose {' or '.join(choices)}"
+        return f"{holds}, which can be scored in more than one way; choose {' or '.join(choices)}"
     types = ", ".join(name for name in KINDS if name not in PREFIXES)
     return (
         f"{holds}, which is not supported; expected one of {types}, or {', '.join(f'{p}:' for p in PREFIXES)} in front"

@@ -1,6 +1,7 @@
-"""Bootstrap of WAR and UAR over samples: classes given and true come in, percentile intervals in percent leave.
+"""Percentile intervals of WAR and UAR, in percent, by bootstrap over samples.
 
-A resample is drawn as counts, not as samples, so 1,000 resamples of any number of samples take milliseconds.
+A resample is drawn as counts, not as samples, so 1,000 resamples of any number of samples take
+milliseconds.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ def intervals(
     min_samples: int = 1,
     level: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """``(low, high)`` of ``war`` and ``uar`` in percent: the middle ``level`` of the scores of resampled data.
+    """``(low, high)`` of ``war`` and ``uar`` in percent: the middle ``level`` of the scores of
+    resampled data.
 
-    WAR and UAR depend on the samples only through how many there are of each true class, right and wrong: 2 x ``classes``
-    numbers. Drawing N samples with replacement makes these numbers multinomial, so drawing them from a multinomial
-    distribution is the same bootstrap exactly, without touching N samples ``resamples`` times.
+    WAR and UAR depend on the samples only through how many there are of each true class, right and
+    wrong: 2 x ``classes`` numbers. Drawing N samples with replacement makes these numbers
+    multinomial, so drawing them from a multinomial distribution is the same bootstrap exactly,
+    without touching N samples ``resamples`` times.
 
     Args:
         predictions: class indices (N,) a model gave the samples.
@@ -32,12 +35,13 @@ def intervals(
         classes: number of classes.
         resamples: how many data sets of N samples to draw; ordinary, not class by class.
         seed: the same seed gives the same intervals.
-        min_samples: UAR averages the classes with at least this many samples in ``references``. Which ones is settled before
-            resampling; a resample that has none of a class averages the remaining ones.
+        min_samples: UAR averages the classes with at least this many samples in ``references``.
+            Which ones is settled before resampling; a resample that has none of a class averages
+            the remaining ones.
         level: share of the resampled scores inside the interval.
 
-    Raises ValueError for inputs of different lengths, without samples or that are no class indices, and for options without
-    sense.
+    Raises ValueError for inputs of different lengths, without samples or that are no class indices,
+    and for options without sense.
     """
     cells = _cells(classes, references=references, predictions=predictions)  # (classes, 2)
     counted = recall.large_enough(cells.sum(1), min_samples)
@@ -56,12 +60,15 @@ def paired_difference(
     min_samples: int = 1,
     level: float = 0.95,
 ) -> dict[str, tuple[float, float, float]]:
-    """``(difference, low, high)`` of ``war`` and ``uar``: ours minus theirs on the same samples, in percentage points.
+    """``(difference, low, high)`` of ``war`` and ``uar``: ours minus theirs on the same samples, in
+    percentage points.
 
-    Both models meet the same resamples, so what makes a sample hard for both cancels: the interval is narrower than two
-    separate ones suggest. Here the counts are by true class, ours right or wrong, theirs right or wrong.
+    Both models meet the same resamples, so what makes a sample hard for both cancels: the interval
+    is narrower than two separate ones suggest. Here the counts are by true class, ours right or
+    wrong, theirs right or wrong.
 
-    Args and errors as for ``intervals``; ``ours`` and ``theirs`` are the class indices (N,) the two models gave.
+    Args and errors as for ``intervals``; ``ours`` and ``theirs`` are the class indices (N,) the two
+    models gave.
     """
     cells = _cells(classes, references=references, theirs=theirs, ours=ours)  # (classes, 2, 2)
     counted = recall.large_enough(cells.sum((1, 2)), min_samples)
@@ -75,7 +82,8 @@ def paired_difference(
 
 
 def _cells(classes: int, references: np.ndarray, **predictions: np.ndarray) -> np.ndarray:
-    """How many samples there are of each true class, wrong (0) and right (1) in each of ``predictions``: (classes, 2, ...)."""
+    """How many samples there are of each true class, wrong (0) and right (1) in each of
+    ``predictions``: (classes, 2, ...)."""
     columns = {name: np.asarray(column) for name, column in {"references": references, **predictions}.items()}
     for name, column in columns.items():
         if column.ndim != 1 or column.shape != columns["references"].shape:
@@ -104,7 +112,8 @@ def _draw(cells: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     if resamples < 1:
         raise ValueError(f"resamples is {resamples}: expected at least 1")
     flat = cells.ravel()
-    # Empty cells stay out of the draw: numpy gives what rounding leaves over to the last cell, which must be one with samples.
+    # Empty cells stay out of the draw: numpy gives what rounding leaves over to the last cell,
+    # which must be one with samples.
     filled = np.flatnonzero(flat)
     draws = np.zeros((resamples, flat.size), dtype=np.int64)
     draws[:, filled] = np.random.default_rng(seed).multinomial(flat.sum(), flat[filled] / flat.sum(), size=resamples)
@@ -116,7 +125,8 @@ def _war_uar(hits: np.ndarray, totals: np.ndarray, counted: np.ndarray) -> dict[
 
 
 def _middle(scores: np.ndarray, level: float) -> tuple[float, float]:
-    """The middle ``level`` of ``scores`` (resamples,); a resample without any counted class has no UAR and is left out."""
+    """The middle ``level`` of ``scores`` (resamples,); a resample without any counted class has no
+    UAR and is left out."""
     if not 0 < level < 1:
         raise ValueError(f"level is {level}: expected a share between 0 and 1, such as 0.95")
     low, high = np.nanquantile(scores, [(1 - level) / 2, (1 + level) / 2])

@@ -1,4 +1,5 @@
-"""Paired differences between models on the same samples: the predictions of finished pairs come in, one row a pair of models leaves."""
+"""Paired differences between models on the same samples, from the predictions of finished pairs:
+one row for each two models."""
 
 from __future__ import annotations
 
@@ -9,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from .bootstrap import paired_difference
+from .predictions import read_predictions
 from .scores import score_columns
 
 _ABOUT = ("benchmark", "fold", "prompt_set", "model", "other", "n")
@@ -23,19 +24,22 @@ def columns_of(min_samples: int) -> tuple[str, ...]:
 
 
 def compare(pairs: Sequence[tuple[dict[str, Any], Path]], min_samples: int) -> list[dict[str, Any]]:
-    """For each two models with the same data: the first's scores minus the second's, in percentage points, with 95 % intervals.
+    """For each two models with the same data: the first's scores minus the second's, in percentage
+    points, with 95 % intervals.
 
     Args:
-        pairs: for each model on each benchmark one of its rows of results.csv, and its ``predictions.parquet``.
+        pairs: for each model on each benchmark one of its rows of results.csv, and its
+            ``predictions.parquet``.
 
-    Of several folds each has a row, and ``mean`` is the mean of their differences, without an interval, as folds have no common sample.
+    Of several folds each has a row, and ``mean`` is the mean of their differences, without an
+    interval, as folds have no common sample.
     """
     same: dict[tuple[str, str], list[tuple[str, Path]]] = defaultdict(list)
     for row, path in pairs:
         same[row["benchmark"], row["data"]].append((row["model"], path))
     rows = []
     for (benchmark, _), models in same.items():
-        tables = {name: _samples_of(path) for name, path in models} if len(models) > 1 else {}
+        tables = {name: read_predictions(path) for name, path in models} if len(models) > 1 else {}
         for ours, theirs in combinations(tables, 2):
             own = [
                 {"benchmark": benchmark, "fold": fold, "prompt_set": prompts, "model": ours, "other": theirs}
@@ -48,18 +52,6 @@ def compare(pairs: Sequence[tuple[dict[str, Any], Path]], min_samples: int) -> l
                 for prompts in dict.fromkeys(row["prompt_set"] for row in own):
                     rows.append(_mean([row for row in own if row["prompt_set"] == prompts], min_samples))
     return rows
-
-
-def _samples_of(path: Path) -> dict[tuple[str, str], np.ndarray]:
-    """For each fold and prompt set, id, true and predicted class of its samples in order: (N, 3) of strings, the prediction None where it was not scored."""
-    columns = [
-        column.to_pylist()
-        for column in pq.read_table(path, columns=["fold", "prompt_set", "id", "truth", "guess"]).columns
-    ]
-    found = defaultdict(list)
-    for fold, prompts, *sample in zip(*columns):
-        found[fold, prompts].append(sample)
-    return {key: np.array(samples, dtype=object) for key, samples in found.items()}
 
 
 def _difference(ours: np.ndarray, theirs: np.ndarray, min_samples: int) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """FaRL's released file as a CLIP that transformers can run.
 
-In: a ``.pth`` whose ``state_dict`` names a CLIP's weights as OpenAI does. Out: a `CLIPModel`, its image processor and tokenizer.
-FaRL ("General Facial Representation Learning in a Visual-Linguistic Manner", CVPR 2022) is not on the Hub in this form.
+In: a ``.pth`` whose ``state_dict`` names a CLIP's weights as OpenAI does. Out: a `CLIPModel`, its
+image processor and tokenizer. FaRL ("General Facial Representation Learning in a Visual-Linguistic
+Manner", CVPR 2022) is not on the Hub in this form.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from pathlib import Path
 import torch
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
-from modeling_expclip.checkpoint.convert import read_pth
+from modeling_expclip.checkpoint.pth import read_pth
 
-# What the file may hold beside a CLIP: FaRL's masked-image part, which only its pretraining used, and notes on sizes.
+# What the file may hold beside a CLIP: FaRL's masked-image part, which only its pretraining used,
+# and notes on sizes.
 _NOT_CLIP = re.compile(
     r"visual\.(lm_transformer|ln_lm|lm_head)\.|(visual\.mask_token|input_resolution|context_length|vocab_size)$"
 )
@@ -41,12 +43,13 @@ _RENAMED = (
 
 
 def load_farl(path: str | Path) -> tuple[CLIPModel, CLIPImageProcessorPil]:
-    """Reads FaRL's weights as a CLIPModel in float32, with CLIP's own preprocessing at the size they were trained for.
+    """Reads FaRL's weights as a CLIPModel in float32, with CLIP's own preprocessing at the size
+    they were trained for.
 
     A file without ``logit_scale`` gets CLIP's usual one, which is printed.
 
-    Raises FileNotFoundError, or ValueError for anything but the whole, finite weights of a CLIP with OpenAI's names under the
-    key ``state_dict``. Nothing pickled is executed.
+    Raises FileNotFoundError, or ValueError for anything but the whole, finite weights of a CLIP
+    with OpenAI's names under the key ``state_dict``. Nothing pickled is executed.
     """
     path = Path(path)
     state = _read(path)
@@ -141,7 +144,8 @@ def _layers(state: dict[str, torch.Tensor], tower: str) -> int:
 
 
 def _renamed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """OpenAI's names -> CLIPModel's. Projections turn round, and one matrix for q, k and v becomes three."""
+    """OpenAI's names -> CLIPModel's. Projections turn round, and one matrix for q, k and v becomes
+    three."""
     weights = {}
     for name, value in state.items():
         if name in _TRANSPOSED:

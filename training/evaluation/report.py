@@ -1,7 +1,9 @@
-"""Reports: measured rows beside the paper's reported ones and what they were measured on, as Markdown and HTML, and as metadata for a model card.
+"""Reports: measured rows beside the paper's reported ones and what they were measured on, as
+Markdown and HTML, and as metadata for a model card.
 
-``reported_results.csv`` holds the figures of the paper's tables and of its released logs. A table's figure does not say which prompts it
-belongs to; those are shown, and only the logs' figures are compared.
+``reported_results.csv`` holds the figures of the paper's tables and of its released logs. A table's
+figure does not say which prompts it belongs to; those are shown, and only the logs' figures are
+compared.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ REPORTED = Path(__file__).parent / "reported_results.csv"
 
 
 def reported() -> list[dict[str, Any]]:
-    """The reported rows: model, benchmark, prompt_set ("" where it is not said), uar, war (percent), source."""
+    """The reported rows: model, benchmark, prompt_set ("" where it is not said), uar, war
+    (percent), source."""
     with REPORTED.open(newline="", encoding="utf-8") as file:
         return [{**row, "uar": float(row["uar"]), "war": float(row["war"])} for row in csv.DictReader(file)]
 
@@ -35,7 +38,8 @@ def overall(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def differences(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For each measured row that has a reported one (same model name, benchmark and prompt set): both and measured minus reported."""
+    """For each measured row that has a reported one (same model name, benchmark and prompt set):
+    both and measured minus reported."""
     known = {(row["model"], row["benchmark"], row["prompt_set"]): row for row in reported() if row["prompt_set"]}
     compared = []
     for row in overall(rows):
@@ -52,13 +56,14 @@ def write_report(
     groups: Sequence[dict[str, Any]] = (),
     compared: Sequence[dict[str, Any]] = (),
 ) -> None:
-    """``report.md`` and ``report.html`` in ``output``, with the confusion matrices, and ``MODEL/model-index.yaml`` for each model.
+    """``report.md`` and ``report.html`` in ``output``, with the confusion matrices, and
+    ``MODEL/model-index.yaml`` for each model.
 
     Args:
         rows, groups, compared: of results.csv, groups.csv and differences.csv.
     """
     measured, title = overall(rows), "Zero-shot evaluation"
-    pictures = [path.relative_to(output).as_posix() for path in sorted(output.glob("*/*/confusion-*.png"))]
+    plots = [path.relative_to(output).as_posix() for path in sorted(output.glob("*/*/confusion-*.png"))]
     note = (
         "Scores are percent, their differences percentage points, with 95 % bootstrap intervals over samples in brackets. UAR: mean recall of "
         "the classes that occur; uar_minN: of those with at least N samples. WAR: accuracy."
@@ -83,8 +88,8 @@ def write_report(
             for tag, row in [("th", header), *(("td", r) for r in cells)]
         ]
         page += [f"<h2>{html.escape(heading)}</h2><table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"]
-    markdown += [f"![{path}]({path})" for path in pictures]
-    page += [f"<img src='{html.escape(path, quote=True)}' alt='{html.escape(path, quote=True)}'>" for path in pictures]
+    markdown += [f"![{path}]({path})" for path in plots]
+    page += [f"<img src='{html.escape(path, quote=True)}' alt='{html.escape(path, quote=True)}'>" for path in plots]
     write_text(output / "report.md", "\n\n".join(markdown) + "\n")
     write_text(output / "report.html", "\n".join(page) + "</html>\n")
     for model in dict.fromkeys(row["model"] for row in measured):
@@ -98,7 +103,8 @@ Table = tuple[str, list[str], list[list[str]]]  # heading, header, cells
 def _tables(
     measured: Sequence[dict[str, Any]], groups: Sequence[dict[str, Any]], compared: Sequence[dict[str, Any]]
 ) -> list[Table]:
-    """For each benchmark what was measured, of all and of groups, the differences between models, and what the paper reports."""
+    """For each benchmark what was measured, of all and of groups, the differences between models,
+    and what the paper reports."""
     sections = []
     for name in dict.fromkeys(row["benchmark"] for row in measured):
         sections.append(_measured(name, [row for row in measured if row["benchmark"] == name]))

@@ -1,13 +1,15 @@
-"""Zero-shot evaluation of models on benchmarks: features once per model and data set, then every prompt set; evidence is kept.
+"""Zero-shot evaluation of models on benchmarks: features once per model and data set, then every
+prompt set; evidence is kept.
 
     OUTPUT/results.csv                            one row a model, benchmark, fold and prompt set
     OUTPUT/differences.csv                        of each two models on the same data, with intervals
-    OUTPUT/groups.csv                             one row a group of people, where groups were asked for
+    OUTPUT/classes.csv                            recall of each class
+    OUTPUT/groups.csv                             one row a group of people, with --group
     OUTPUT/MODEL/BENCHMARK/predictions.parquet    every sample: true class, probabilities, or why it has none
     OUTPUT/MODEL/BENCHMARK/rows.json              the pair's rows of results.csv; there once the pair is done
 
-A pair of model and benchmark that is done is not run again; one whose weights, data or settings are others now is refused. Under torchrun
-each process embeds its share of the samples.
+A pair of model and benchmark that is done is not run again; one whose weights, data or settings are
+others now is refused. Under torchrun each process embeds its share of the samples.
 """
 
 from __future__ import annotations
@@ -32,13 +34,15 @@ from tqdm import tqdm
 from modeling_expclip.system.files import read_json, whole_file, write_csv, write_json
 
 from ..data.faces import face_detector, warn_of_scenes
+from ..data.read_ahead import read_ahead
 from ..support.plots import confusion_matrix
 from ..support.processes import rank, world_size
 from . import comparison
 from .adapters import ZeroShotModel, load_zero_shot_model, weights_of
 from .metrics.recall import confusion
+from .predictions import predictions_table
 from .samples import Samples, load_samples
-from .scores import interval_columns, mean_of_folds, of_groups, score_columns, scores
+from .scores import CLASS_COLUMNS, class_recalls, interval_columns, mean_of_folds, of_groups, score_columns, scores
 
 COLUMNS = (
     "model", "benchmark", "fold", "prompt_set", "n", "uar", "war", "uar_low", "uar_high", "war_low", "war_high",
@@ -59,8 +63,9 @@ class Results(NamedTuple):
 
 @dataclass(frozen=True)
 class Pair:
-    """A model and a data set to evaluate it on; see ``load_samples``. ``classes`` None: the data's own. ``min_samples`` above 1 adds a UAR of
-    the classes with so many samples, beside that of the classes that occur."""
+    """A model and a data set to evaluate it on; see ``load_samples``. ``classes`` None: the data's
+    own. ``min_samples`` above 1 adds a UAR of the classes with so many samples, beside that of the
+    classes that occur."""
 
     name: str
     model: str
@@ -78,7 +83,8 @@ class Pair:
         return output / folder_name(self.name) / self.benchmark
 
     def request(self, prompts: Sequence[str], dtype: str) -> dict[str, Any]:
-        """What the results depend on besides weights and data, to tell a finished pair from another request of the same name."""
+        """What the results depend on besides weights and data, to tell a finished pair from another
+        request of the same name."""
         return {
             "model": self.model,
             "source": self.source,
@@ -112,9 +118,11 @@ def columns_of(min_samples: int) -> tuple[str, ...]:
 
 
 def evaluate(pairs: Sequence[Pair], prompts: Sequence[str], output: Path, *, batch_size: int, dtype: str) -> Results:
-    """Runs the pairs that are not done and writes the tables; of processes other than the first, all are empty.
+    """Runs the pairs that are not done and writes the tables; of processes other than the first,
+    all are empty.
 
-    Raises ValueError when ``output`` holds the pair with other settings, weights or data, or the data cannot be what the benchmark says.
+    Raises ValueError when ``output`` holds the pair with other settings, weights or data, or the
+    data cannot be what the benchmark says.
     """
     if any(pair.crop == "detect" for pair in pairs):
         face_detector()  # where it cannot be had, that is no reason to leave every sample out
@@ -152,6 +160,7 @@ def evaluate(pairs: Sequence[Pair], prompts: Sequence[str], output: Path, *, bat
     compared = comparison.compare(scored, pairs[0].min_samples)
     min_samples = pairs[0].min_samples
     write_csv(output / "results.csv", map(_rounded, rows), columns_of(min_samples))
+    write_csv(output / "classes.csv", map(_rounded, class_recalls(scored)), CLASS_COLUMNS)
     for name, table, columns in (
         ("groups.csv", groups, tuple(groups[0]) if groups else ()),
         ("differences.csv", compared, comparison.columns_of(min_samples)),
@@ -164,7 +173,7 @@ def evaluate(pairs: Sequence[Pair], prompts: Sequence[str], output: Path, *, bat
 
 
 def _check_counts(pair: Pair, folds: dict[str, Samples]) -> None:
-    """Raises ValueError before anything is computed where no class is as large as is asked."""
+    """Raises ValueError before anything is computed where no class has ``min_samples``."""
     for fold, samples in folds.items():
         known = [label for label in samples.labels if not pair.classes or label in pair.classes]
         largest = max(map(known.count, {*known}), default=pair.min_samples)  # without any, the run says why
@@ -174,12 +183,12 @@ def _check_counts(pair: Pair, folds: dict[str, Samples]) -> None:
             )
 
 
-def _is_done(pair: Pair, output: Path, asked: dict[str, Any], weights: str, folds: dict[str, Samples]) -> bool:
+def _is_done(pair: Pair, output: Path, request: dict[str, Any], weights: str, folds: dict[str, Samples]) -> bool:
     folder = pair.folder(output)
-    if not (folder / _DONE).exists():
+    if not all((folder / name).exists() for name in (_DONE, _PREDICTIONS)):
         return False
     found = _done(folder)
-    changed = [name for name in asked if found["request"].get(name) != asked[name]]
+    changed = [name for name in request if found["request"].get(name) != request[name]]
     if found["weights"] != weights:
         changed.append(f"content of the model {pair.model} (it was {found['weights']:.19}, it is {weights:.19})")
     if (
@@ -262,7 +271,7 @@ def _run(
             predictions = probabilities.argmax(1)
             about = {"model": pair.name, "benchmark": pair.benchmark, "fold": fold, "prompt_set": name, "n": len(kept)}
             rows.append(about | scores(predictions, references, len(classes), pair.min_samples))
-            tables.append(_predictions(samples, errors, kept, probabilities, classes, fold, name))
+            tables.append(predictions_table(samples, errors, probabilities, classes, fold, name))
             if pair.group:
                 people = [samples.groups[i] for i in kept]
                 groups += of_groups(about, predictions, references, people, len(classes), pair.min_samples)
@@ -283,8 +292,8 @@ def _run(
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / _PREDICTIONS) as part:
         pq.write_table(pa.concat_tables(tables), part)
-    title, picture = f"{pair.name} on {pair.benchmark}, {prompts[-1]}", folder / f"confusion-{prompts[-1]}.png"
-    confusion_matrix(matrix, classes, title, picture)
+    title, plot = f"{pair.name} on {pair.benchmark}, {prompts[-1]}", folder / f"confusion-{prompts[-1]}.png"
+    confusion_matrix(matrix, classes, title, plot)
     content = {"weights": weights, "data": data, "stamp": stamp, "request": pair.request(prompts, dtype)}
     write_json(folder / _DONE, content | {"classes": classes, "rows": rows, "groups": groups})
 
@@ -292,27 +301,31 @@ def _run(
 def _features(
     title: str, samples: Samples, model: ZeroShotModel, classes: Sequence[str], batch_size: int
 ) -> tuple[torch.Tensor, list[str | None]]:
-    """Features of the samples that can be read and have a candidate's label, in order, and for each sample its error or None."""
+    """Features of the samples that can be read and have a candidate's label, in order, and for each
+    sample its error or None."""
     mine = range(rank(), len(samples), world_size())
     errors: dict[int, str] = {}
     found: dict[int, torch.Tensor] = {}
     bar = tqdm(total=len(mine), desc=title, unit=" samples", disable=rank() > 0)
-    for start in range(0, len(mine), batch_size):
-        rows = list(mine[start : start + batch_size])
-        frames = {}
-        for row in rows:
-            if samples.labels[row] not in classes:
-                errors[row] = f"labelled {samples.labels[row]}, which is no candidate"
-                continue
-            try:
-                frames[row] = samples.frames(row)
-            except MemoryError:
-                raise
-            except Exception as error:  # decoders raise many kinds on damaged files; the row keeps its reason
-                errors[row] = f"{type(error).__name__}: {error}"
+    clips = samples.short_clips is not None
+
+    def read(row: int) -> list[PIL.Image.Image] | str:
+        """The sample's frames, or why it has none."""
+        if samples.labels[row] not in classes:
+            return f"labelled {samples.labels[row]}, which is no candidate"
+        try:
+            return samples.frames(row)
+        except MemoryError:
+            raise
+        except Exception as error:  # decoders raise many kinds on damaged files; the row keeps its reason
+            return f"{type(error).__name__}: {error}"
+
+    batches = [list(mine[start : start + batch_size]) for start in range(0, len(mine), batch_size)]
+    for rows, contents in read_ahead(read, batches):
+        errors |= {row: content for row, content in zip(rows, contents) if isinstance(content, str)}
+        frames = {row: content for row, content in zip(rows, contents) if not isinstance(content, str)}
         if frames:
             images = list(frames.values())
-            clips = samples.short_clips is not None
             features = model.video_features(images) if clips else model.image_features([image for (image,) in images])
             found |= dict(zip(frames, features))
         bar.update(len(rows))
@@ -324,35 +337,12 @@ def _features(
 
 
 def _gathered(found: dict[int, torch.Tensor], errors: dict[int, str]) -> tuple[dict[int, torch.Tensor], dict[int, str]]:
-    """Features and errors of all processes. Features are views, each of which would be sent with its whole batch, so they go as one tensor."""
+    """Features and errors of all processes. Features are views, each of which would be sent with
+    its whole batch, so they go as one tensor."""
     shared: list[Any] = [None] * world_size()
     dist.all_gather_object(shared, (list(found), torch.stack(list(found.values())) if found else (), errors))
     found = {row: feature for rows, features, _ in shared for row, feature in zip(rows, features)}
     return found, {row: error for _, _, part in shared for row, error in part.items()}
-
-
-def _predictions(
-    samples: Samples,
-    errors: list[str | None],
-    kept: list[int],
-    probabilities: np.ndarray,
-    classes: Sequence[str],
-    fold: str,
-    prompts: str,
-) -> pa.Table:
-    full = np.full((len(samples), len(classes)), np.nan)
-    full[kept] = probabilities
-    predictions = [None if error is not None else classes[int(row.argmax())] for error, row in zip(errors, full)]
-    columns = {
-        "id": pa.array(samples.ids, pa.string()),
-        "fold": pa.array([fold] * len(samples)),
-        "prompt_set": pa.array([prompts] * len(samples)),
-        "truth": pa.array(samples.labels, pa.string()),
-        "guess": pa.array(predictions, pa.string()),
-        "error": pa.array(errors, pa.string()),
-    }
-    columns |= {f"p_{name}": pa.array(full[:, i], mask=np.isnan(full[:, i])) for i, name in enumerate(classes)}
-    return pa.table(columns)
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""Labelled images and clips for evaluation: a benchmark's data on disk becomes samples with frames, a class and a group.
+"""Labelled images and clips for evaluation: a benchmark's data on disk becomes samples with frames,
+a class and a group.
 
-In: ``[LAYOUT=]PATH`` as ``data.py`` takes it. Out: one ``Samples`` a fold; frames are decoded when they are asked for, so a data set of any
-size costs the memory of its names.
+In: ``[LAYOUT=]PATH`` as ``data/faces.py`` takes it. Out: one ``Samples`` a fold; frames are decoded
+on access, so a data set of any size costs the memory of its names.
 """
 
 from __future__ import annotations
@@ -46,9 +47,10 @@ BENCHMARKS = {
 
 
 class Samples:
-    """Images or clips with their class's name; ``groups`` is what people noted of each sample (an age group, say), or None.
-    ``short_clips`` is the rule for short clips (see ``clip_indices``), None where samples are images. ``crop``: ``detect`` to find the
-    largest face of each image, None to take images as they are."""
+    """Images or clips with their class's name; ``groups`` is what people noted of each sample (an
+    age group, say), or None. ``short_clips`` is the rule for short clips (see ``clip_indices``),
+    None where samples are images. ``crop``: ``detect`` to find the largest face of each image, None
+    to take images as they are."""
 
     def __init__(
         self,
@@ -73,8 +75,9 @@ class Samples:
         return sum(entry.listed not in (None, len(entry.frames)) for entry in self._source)
 
     def frames(self, row: int) -> list[Image.Image]:
-        """The sample's image, or the paper's 16 frames of its clip, RGB; with ``crop`` the faces, of frames that show one. Raises OSError or
-        ValueError for what cannot be read, NoFaceError where no face is found."""
+        """The sample's image, or the paper's 16 frames of its clip, RGB; with ``crop`` the faces,
+        of frames that show one. Raises OSError or ValueError for what cannot be read, NoFaceError
+        where no face is found."""
         images = self._images(row)
         return _faces_of(images) if self.crop == "detect" else images
 
@@ -95,11 +98,13 @@ class Samples:
         return [images[i] for i in chosen]
 
     def digest(self) -> str:
-        """Identifies the data: sha256 of ids, labels, groups and the content of every image, or of a clip's 16 frames."""
+        """Identifies the data: sha256 of ids, labels, groups and the content of every image, or of
+        a clip's 16 frames."""
         return self._hash(_content)
 
     def stamp(self) -> str:
-        """As ``digest``, from sizes and times of files instead of their content: the same stamp, the same data."""
+        """As ``digest``, from sizes and times of files instead of their content: the same stamp,
+        the same data."""
         return self._hash(_size_and_time)
 
     def _hash(self, of: Callable[[Path], bytes]) -> str:
@@ -166,16 +171,20 @@ def load_samples(
 
     Args:
         name: one of BENCHMARKS, or any other name for data of one's own.
-        source: ``[LAYOUT=]PATH``; also a folder of annotation lists for a benchmark of clips, of five folds as ``*set_1*.txt`` to ``*set_5*.txt``.
+        source: ``[LAYOUT=]PATH``; also a folder of annotation lists for a benchmark of clips, of
+            five folds as ``*set_1*.txt`` to ``*set_5*.txt``.
         classes: the candidates, in the paper's or the data's own words; None takes the data's own classes.
         group: a column of Parquet data.
         class_names: what labels that are numbers mean, from 0.
-        frames_root: the folder in which the clips of annotation lists lie, where the lists name them on another machine.
+        frames_root: the folder in which the clips of annotation lists lie, where the lists name
+            them on another machine.
         crop: ``detect`` or None, see ``Samples``.
-        short_clips: ``paper`` or ``uniform``, see ``clip_indices``; None is ``paper`` for BENCHMARKS, ``uniform`` for others.
+        short_clips: ``paper`` or ``uniform``, see ``clip_indices``; None is ``paper`` for
+            BENCHMARKS, ``uniform`` for others.
 
-    Raises FileNotFoundError or ValueError for data that is not as it should be: several parts of a data set in one folder, or a label that is
-    neither one of ``classes`` nor one of the paper's, naming the first sample that has it.
+    Raises FileNotFoundError or ValueError for data that is not as it should be: several parts of a
+    data set in one folder, or a label that is neither one of ``classes`` nor one of the paper's,
+    naming the first sample that has it.
     """
     benchmark = BENCHMARKS.get(name, Benchmark(None))
     layout, path = split_layout(source)
@@ -216,7 +225,8 @@ def load_samples(
 
 
 def _lists(folder: Path, benchmark: str, folds: int) -> dict[str, Path]:
-    """A benchmark's annotation lists, by fold, in a folder that may hold other benchmarks' too; none in a folder of clips."""
+    """A benchmark's annotation lists, by fold, in a folder that may hold other benchmarks' too;
+    none in a folder of clips."""
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".txt" and path.is_file())
     named = {file: {name for name in BENCHMARKS if name in _letters(file.stem)} for file in files}
     own = [file for file, names in named.items() if benchmark in names]
@@ -259,8 +269,9 @@ def _named(label: str, class_names: Sequence[str] | None, classes: Sequence[str]
 
 
 def _class_of(label: str, classes: Sequence[str] | None, where: str) -> str:
-    """The candidate a data set's label means: itself, or the paper's name for it. One of the paper's classes that is no candidate (contempt
-    among seven) is returned as it is; its samples are listed and not scored."""
+    """The candidate a data set's label means: itself, or the paper's name for it. One of the
+    paper's classes that is no candidate (contempt among seven) is returned as it is; its samples
+    are listed and not scored."""
     if classes is None or label in classes:
         return label
     if not set(classes) <= {*LABEL_SETS["mafw"]}:

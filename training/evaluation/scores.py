@@ -1,18 +1,22 @@
-"""WAR and UAR of a fold, of several folds and of groups of people: class indices come in, columns of results.csv and groups.csv leave."""
+"""WAR and UAR of a fold, of several folds and of groups of people, as columns of results.csv and
+groups.csv."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .bootstrap import intervals
-from .metrics.recall import war_uar
+from .metrics.recall import counts, recalls, war_uar
+from .predictions import classes_of, read_predictions
 
 
 def score_columns(min_samples: int) -> list[str]:
-    """``uar`` of the classes that occur and ``war``; with ``min_samples`` above 1 also a UAR of the classes with so many, which says so in its name."""
+    """``uar`` of the classes that occur and ``war``; with ``min_samples`` above 1 also a UAR of the
+    classes with so many, which says so in its name."""
     return ["uar", "war", *([f"uar_min{min_samples}"] if min_samples > 1 else [])]
 
 
@@ -33,6 +37,29 @@ def scores(predictions: np.ndarray, references: np.ndarray, classes: int, min_sa
     return found | {f"{name}_{end}": value for name in found for end, value in zip(("low", "high"), around[name])}
 
 
+CLASS_COLUMNS = ("model", "benchmark", "fold", "prompt_set", "class", "n", "recall")
+
+
+def class_recalls(pairs: Sequence[tuple[dict[str, Any], Path]]) -> list[dict[str, Any]]:
+    """Rows of classes.csv: the recall of each class in percent, None where no sample of it was scored.
+
+    Args:
+        pairs: for each model on each benchmark one of its rows of results.csv, and its
+            ``predictions.parquet``.
+    """
+    rows = []
+    for row, path in pairs:
+        classes = classes_of(path)
+        for (fold, prompts), samples in read_predictions(path).items():
+            scored = [(classes.index(true), classes.index(predicted)) for _, true, predicted in samples if predicted]
+            references, predictions = zip(*scored)
+            hits, totals = counts(predictions, references, len(classes))
+            about = {"model": row["model"], "benchmark": row["benchmark"], "fold": fold, "prompt_set": prompts}
+            for name, total, recall in zip(classes, totals.tolist(), recalls(hits, totals).tolist()):
+                rows.append(about | {"class": name, "n": total, "recall": recall if total else None})
+    return rows
+
+
 def mean_of_folds(folds: Sequence[dict[str, Any]], min_samples: int) -> dict[str, Any]:
     """The mean over folds, as the paper reports; folds have no common sample, so no interval is given."""
     mean = {**folds[0], "fold": "mean"} | dict.fromkeys(interval_columns(min_samples))
@@ -51,7 +78,8 @@ def of_groups(
     classes: int,
     min_samples: int,
 ) -> list[dict[str, Any]]:
-    """The scores of each group of people in a row of results.csv, and how far its UAR is below the best group's."""
+    """The scores of each group of people in a row of results.csv, and how far its UAR is below the
+    best group's."""
     found = []
     for name in sorted({group for group in groups if group is not None}):
         own = np.array([group == name for group in groups])

@@ -1,4 +1,5 @@
-"""Zero-shot evaluation of a head from cached vectors: labelled faces and prompts come in once, WAR and UAR leave per head.
+"""Zero-shot WAR and UAR of a head, along training, from vectors of labelled faces and prompts that
+are computed once.
 
 Before the head everything is frozen, so scoring another W costs two small matrix products.
 """
@@ -27,15 +28,17 @@ _BATCH = 256
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """``image`` (N, D) features before the head and ``references`` (N,), indices into the classes; ``text`` holds for each prompt
-    set the features of its prompts (classes, prompts, D), before the head."""
+    """``image`` (N, D) features before the head and ``references`` (N,), indices into the classes;
+    ``text`` holds for each prompt set the features of its prompts (classes, prompts, D), before the
+    head."""
 
     image: torch.Tensor
     references: torch.Tensor
     text: dict[str, torch.Tensor]
 
     def predict(self, weight: torch.Tensor, prompts: str) -> torch.Tensor:
-        """The class (N,) that a head (H, D) gives each face: logits averaged over a class's prompts, as in the paper."""
+        """The class (N,) that a head (H, D) gives each face: logits averaged over a class's
+        prompts, as in the paper."""
         prototypes = F.normalize(self.text[prompts] @ weight.T, dim=-1).mean(1)  # (classes, H)
         return (F.normalize(self.image @ weight.T, dim=-1) @ prototypes.T).argmax(1)
 
@@ -55,9 +58,10 @@ class ZeroShot:
 def load_zero_shot(source: str, clip: FrozenClip, classes: Sequence[str], faces_recipe: FacesRecipe) -> ZeroShot:
     """Embeds labelled faces (as ``data.py`` loads them) and the five prompt sets of ``classes``.
 
-    Faces of other classes, and images in which the recipe lets faces be looked for and none is found, are left out, and their numbers
-    are printed. Raises ValueError when none is left, OSError for an
-    image that cannot be read: a score over what happened to be readable would be another score.
+    Faces of other classes, and images in which the recipe lets faces be looked for and none is
+    found, are left out, and their numbers are printed. Raises ValueError when none is left, OSError
+    for an image that cannot be read: a score over what happened to be readable would be another
+    score.
     """
     layout, path = split_layout(source)
     if Path(path).is_dir():

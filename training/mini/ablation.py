@@ -37,14 +37,21 @@ RECIPE = Path(__file__).parents[1] / "recipes" / "mini.yaml"
 # What differs from mini.yaml, and the instruction.
 VARIANTS: dict[str, tuple[str, dict]] = {
     "learned, facial actions (mini.yaml)": (ACTIONS, {}),
-    "... keep: 0": (ACTIONS, {"keep": 0.0}),
-    "... not centred": (ACTIONS, {"centre": False}),
+    "... wise_ft_alpha: 1": (ACTIONS, {"wise_ft_alpha": 1.0}),
+    "... not centred": (ACTIONS, {"center_teacher": False}),
     "... CLIP's own temperature": (ACTIONS, {"logit_scale": None}),
-    "... random start, keep: 0": (ACTIONS, {"start": "random", "keep": 0.0}),
+    "... head_init: random, wise_ft_alpha: 1": (ACTIONS, {"head_init": "random", "wise_ft_alpha": 1.0}),
     "... the paper's settings (SGD, 5 epochs)": (
         ACTIONS,
-        {"steps": None, "epochs": 5, "centre": False, "start": "random", "keep": 0.0, "logit_scale": None}
-        | {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 1e-4, "schedule": "constant"},
+        {
+            "max_steps": None,
+            "epochs": 5,
+            "center_teacher": False,
+            "head_init": "random",
+            "wise_ft_alpha": 1.0,
+            "logit_scale": None,
+        }
+        | {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 1e-4, "lr_scheduler_type": "constant"},
     ),
     "learned, generic captions": (PICTURE, {}),
 }

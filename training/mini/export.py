@@ -8,8 +8,9 @@ import torch
 from transformers import CLIPImageProcessorPil, CLIPTokenizer
 
 from modeling_expclip import ExpCLIPConfig, ExpCLIPModel, ExpCLIPProcessor
-from modeling_expclip.checkpoint.convert import truncating, with_head
+from modeling_expclip.checkpoint.head import with_head
 from modeling_expclip.checkpoint.load import load_checkpoint
+from modeling_expclip.checkpoint.processors import truncating
 from modeling_expclip.checkpoint.save import save_checkpoint
 
 from .images import MEAN, SIZE, STD

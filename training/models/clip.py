@@ -1,4 +1,5 @@
-"""The frozen CLIP of a recipe: faces in, image features *before* the projection head out, (B, D) float32."""
+"""The frozen CLIP of a recipe: faces in, image features *before* the projection head out, (B, D)
+float32."""
 
 from __future__ import annotations
 
@@ -7,8 +8,8 @@ from PIL import Image
 from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
 from modeling_expclip import ExpCLIPModel, ExpCLIPProcessor
-from modeling_expclip.checkpoint.convert import paper_image_processor, truncating
 from modeling_expclip.checkpoint.load import load_weights, model_type_of
+from modeling_expclip.checkpoint.processors import paper_image_processor, truncating
 
 from ..recipe import ClipRecipe
 from ..support.processes import local_device
@@ -18,7 +19,8 @@ from .sources import source_of
 class FrozenClip:
     """A CLIP or Exp-CLIP checkpoint whose towers are used as they are.
 
-    ``model`` is the CLIPModel (an Exp-CLIP's head is not used), ``processor`` prepares images as the recipe says.
+    ``model`` is the CLIPModel (an Exp-CLIP's head is not used), ``processor`` prepares images as
+    the recipe says.
     """
 
     def __init__(self, recipe: ClipRecipe) -> None:

@@ -1,4 +1,5 @@
-"""The sha256 of a folder of weights, computed once: kept in the user's cache beside what tells that the files are still the same.
+"""The sha256 of a folder of weights, computed once: kept in the user's cache beside what tells that
+the files are still the same.
 
 The folder itself may be read-only, or is published as it is, so nothing is written there.
 """
@@ -60,13 +61,15 @@ def _one_at_a_time(known: Path) -> Iterator[None]:
 
 
 def _state(files: list[Path]) -> list[list[Any]]:
-    """What changes when a file does: name, size, times of its content and of the file itself, and its number."""
+    """What changes when a file does: name, size, times of its content and of the file itself, and
+    its number."""
     found = ((path, path.stat()) for path in files)
     return [[path.name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino] for path, stat in found]
 
 
 def _read(known: Path, state: list[list[Any]]) -> str | None:
-    """The digest kept for files of this state; None where none is, or what is there is damaged and will be replaced."""
+    """The digest kept for files of this state; None where none is, or what is there is damaged and
+    will be replaced."""
     try:
         content = json.loads(known.read_text(encoding="utf-8"))
         digest = content["sha256"] if content["files"] == state else None

@@ -30,8 +30,8 @@ def source_of(model: str) -> str:
 
 
 def origin_of(model: str | None, revision: str | None = None) -> str:
-    """Identifies weights: a package's version, the sha256 of a folder's files, or the commit of a Hub id. A teacher without a
-    model reads what is in the data, whose content the cache knows.
+    """Identifies weights: a package's version, the sha256 of a folder's files, or the commit of a
+    Hub id. A teacher without a model reads what is in the data, whose content the cache knows.
 
     Raises OSError for a model that is not to be found.
     """

@@ -1,4 +1,5 @@
-"""What the commands of ``training`` have in common: wrong calls end in one line and exit code 2, Ctrl-C in 130."""
+"""What the commands of ``training`` have in common: wrong calls end in one line and exit code 2,
+Ctrl-C in 130."""
 
 from __future__ import annotations
 

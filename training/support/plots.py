@@ -18,7 +18,8 @@ _TITLE = 90  # characters
 
 
 def _beside_the_figures(draw: Callable[..., None]) -> Callable[..., None]:
-    """Lets ``draw(..., path)`` draw a file that appears whole. What cannot be drawn is said on stderr: the figures are worth more.
+    """Lets ``draw(..., path)`` draw a file that appears whole. What cannot be drawn is said on
+    stderr: the figures are worth more.
 
     A disk that fails is raised: the same command continues once that is mended.
     """
@@ -66,7 +67,8 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str, pat
 
 @_beside_the_figures
 def training_curve(steps: list[dict[str, Any]], path: Path) -> None:
-    """Loss, in-batch retrieval accuracy and, where it was measured, zero-shot UAR over the steps, as PNG."""
+    """Loss, in-batch retrieval accuracy and, where it was measured, zero-shot UAR over the steps,
+    as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,4 +1,10 @@
-"""Which process this is, of how many, and its device: what torchrun says in the environment, or the only one."""
+"""Which process this is, of how many, and its device: what torchrun says in the environment, or the
+only one.
+
+Not accelerate's PartialState: it joins the processes in a group as soon as it is asked, while those
+of the embedding pass need not know each other, and job arrays that set RANK and WORLD_SIZE alone
+would each be number 0 of 1 and embed every face.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +24,8 @@ def world_size() -> int:
 
 
 def local_device() -> torch.device:
-    """The accelerator this process should use, or the CPU. Under torchrun each process of a machine has its own."""
+    """The accelerator this process should use, or the CPU. Under torchrun each process of a machine
+    has its own."""
     if not torch.accelerator.is_available():
         return torch.device("cpu")
     kind = torch.accelerator.current_accelerator().type

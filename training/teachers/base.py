@@ -74,9 +74,10 @@ def load_model(
     unused: tuple[str, ...] = (),
     source: str | None = None,
 ) -> PreTrainedModel:
-    """The model, evaluating, of ``source`` (default: what the recipe names). Raises ValueError where weights are missing (but those of
-    ``unused``) or of another shape."""
-    # Under torchrun every process has a device of its own; "auto" would spread each one's weights over all of them.
+    """The model, evaluating, of ``source`` (default: what the recipe names). Raises ValueError
+    where weights are missing (but those of ``unused``) or of another shape."""
+    # Under torchrun every process has a device of its own; "auto" would spread each one's weights
+    # over all of them.
     options = {"device_map": spec.device_map} if spec.device_map and world_size() == 1 else {}
     if spec.quantization:
         if importlib.util.find_spec("bitsandbytes") is None:
@@ -96,7 +97,8 @@ def load_model(
 
 
 def ready_to_pad(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """Pads on the right, where no position moves and no causal token sees it; any token will do where there is none."""
+    """Pads on the right, where no position moves and no causal token sees it; any token will do
+    where there is none."""
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, BlipImageProcessorPil
 
-from modeling_expclip.checkpoint.convert import paper_image_processor
+from modeling_expclip.checkpoint.processors import paper_image_processor
 
 from ..models.loading import DTYPES
 from ..recipe import TeacherRecipe
@@ -15,7 +15,8 @@ from .t5_encoders import Blip2Encoder, InstructBlipEncoder, needed_files
 
 
 class BlipTeacher(Teacher):
-    """BLIP-2 or InstructBLIP with a T5: the mean of T5's encoder's last hidden state. The paper's teacher is BLIP-2."""
+    """BLIP-2 or InstructBLIP with a T5: the mean of T5's encoder's last hidden state. The paper's
+    teacher is BLIP-2."""
 
     reads = OF_A_MODEL | {"pooling", "preprocessing"}
 

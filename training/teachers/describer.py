@@ -15,8 +15,8 @@ from .captions import CaptionTeacher
 
 
 class DescriberTeacher(Teacher):
-    """The mini's describer writes sentences about a face, MiniLM reads them: the mean of their vectors. Stands in for an LLM where
-    there is no network."""
+    """The mini's describer writes sentences about a face, MiniLM reads them: the mean of their
+    vectors. Stands in for an LLM where there is no network."""
 
     reads = frozenset({"instruction"})
 

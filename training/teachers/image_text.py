@@ -12,7 +12,8 @@ from .base import OF_A_MODEL, Teacher, load_model, load_part, masked_mean, ready
 
 
 class ImageTextTeacher(Teacher):
-    """Any decoder-only vision-language model (Qwen-VL, SmolVLM, LLaVA ...): the mean of one of its hidden states."""
+    """Any decoder-only vision-language model (Qwen-VL, SmolVLM, LLaVA ...): the mean of one of its
+    hidden states."""
 
     reads = OF_A_MODEL | {"pooling", "layer"}
 
@@ -38,7 +39,7 @@ class ImageTextTeacher(Teacher):
         self.model = load_model(AutoModelForImageTextToText, spec, device)
 
     def prompt(self, instruction: str) -> str:
-        """One image and the instruction, as this model is used to being asked."""
+        """One image and the instruction in this model's own format."""
         if getattr(self.processor, "chat_template", None):
             content = [{"type": "image"}] + [{"type": "text", "text": instruction}] * bool(instruction)
             return self.processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
@@ -55,7 +56,8 @@ class ImageTextTeacher(Teacher):
         inputs = self.processor(images=[[item] for item in items], text=[prompt] * len(items), **options)
         inputs = inputs.to(self.model.device, dtype=DTYPES[self.spec.dtype])
         base = self.model.base_model  # without the language model's head
-        # Only models without such a base (BLIP-2 with OPT) must show all their hidden states for the last one.
+        # Only models without such a base (BLIP-2 with OPT) must show all their hidden states for
+        # the last one.
         every = self.spec.layer != -1 or base is self.model
         outputs = base(**inputs, use_cache=False, output_hidden_states=every)
         outputs = getattr(outputs, "language_model_outputs", outputs)

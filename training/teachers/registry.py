@@ -27,8 +27,9 @@ TEACHERS = {
 def load_teacher(spec: TeacherRecipe, device: torch.device | None = None) -> Teacher:
     """Loads the teacher onto ``device`` (default: CPU), or where its ``device_map`` says.
 
-    Raises ValueError for what ``check`` refuses, a model of the wrong type, or weights that are missing or do not fit; OSError
-    where there are no weights; ImportError without an optional package.
+    Raises ValueError for what ``check`` refuses, a model of the wrong type, or weights that are
+    missing or do not fit; OSError where there are no weights; ImportError without an optional
+    package.
     """
     check(spec)
     return TEACHERS[spec.kind](spec, device or torch.device("cpu"))
@@ -40,7 +41,8 @@ def teacher_origin(spec: TeacherRecipe) -> str:
 
 
 def check(spec: TeacherRecipe) -> None:
-    """Raises ValueError for a kind that does not exist, a model that is missing, or an option the kind does not read."""
+    """Raises ValueError for a kind that does not exist, a model that is missing, or an option the
+    kind does not read."""
     if spec.kind not in TEACHERS:
         raise ValueError(f"unknown kind {spec.kind!r} of a teacher; choose one of {', '.join(TEACHERS)}")
     reads = TEACHERS[spec.kind].reads

@@ -1,6 +1,7 @@
 """BLIP-2 and InstructBLIP up to T5's encoder: faces and token ids in, the encoder's last hidden state out.
 
-T5's decoder, over half of the parameters, is neither built, nor read from the checkpoint, nor downloaded where it has files to itself.
+T5's decoder, over half of the parameters, is neither built, nor read from the checkpoint, nor
+downloaded where it has files to itself.
 """
 
 from __future__ import annotations
@@ -35,10 +36,12 @@ _INDEX = "model.safetensors.index.json"
 
 
 class _T5EncoderOnly:
-    """BLIP-2 and InstructBLIP up to T5's encoder, with the names their checkpoints use; T5's decoder is never built."""
+    """BLIP-2 and InstructBLIP up to T5's encoder, with the names their checkpoints use; T5's
+    decoder is never built."""
 
     _keys_to_ignore_on_load_unexpected: ClassVar = [r"^language_model\.(decoder|lm_head)\."]
-    # As LAVIS, whose teacher the paper asks, in bfloat16 too: transformers itself keeps Q-Former and queries, and in float16 only.
+    # As LAVIS, whose teacher the paper asks, in bfloat16 too: transformers itself keeps Q-Former
+    # and queries, and in float16 only.
     _keep_in_fp32_modules_strict: ClassVar = ["query_tokens", "qformer", "language_projection"]
     _keep_in_fp32_modules: ClassVar = _keep_in_fp32_modules_strict  # this is the list that quantisation leaves alone
     vision_class: type[PreTrainedModel]
@@ -57,7 +60,8 @@ class _T5EncoderOnly:
     def forward(
         self, pixel_values: torch.Tensor, input_ids: torch.Tensor, qformer_input_ids: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Pixels (B, 3, side, side) and T5's ids (B, n) -> its encoder's last hidden state (B, queries + n, H)."""
+        """Pixels (B, 3, side, side) and T5's ids (B, n) -> its encoder's last hidden state (B,
+        queries + n, H)."""
         image = self.vision_model(pixel_values).last_hidden_state  # (B, patches + 1, V)
         queries = self.query_tokens.expand(len(image), -1, -1)  # (B, queries, Q)
         question = {} if qformer_input_ids is None else {"input_ids": qformer_input_ids}
@@ -80,8 +84,9 @@ class InstructBlipEncoder(_T5EncoderOnly, InstructBlipPreTrainedModel):
 
 @contextmanager
 def needed_files(model_class: type[PreTrainedModel], source: str, revision: str | None) -> Iterator[str]:
-    """A folder with config and those files of a Hub id's weights of which ``model_class`` reads something: of BLIP-2 with Flan-T5-XXL
-    half. ``source`` itself where that is a folder, or its weights are one file."""
+    """A folder with config and those files of a Hub id's weights of which ``model_class`` reads
+    something: of BLIP-2 with Flan-T5-XXL half. ``source`` itself where that is a folder, or its
+    weights are one file."""
     quietly = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
     index = None if Path(source).is_dir() else cached_file(source, _INDEX, revision=revision, **quietly)
     if index is None:

@@ -190,8 +190,8 @@ def test_existing_output_is_kept(tmp_path, clip_folder, head_file):
         ("../link/new", "is, contains or lies in"),
         ("../source/..", "is, contains or lies in"),
         ("../file/new", "file is a file, not a folder"),
-        ("../full", "not an empty folder"),
-        ("../link-to-full", "not an empty folder"),
+        ("../full", "full is there already; add --overwrite to replace it"),
+        ("../link-to-full", "is there already; add --overwrite to replace it"),
         ("a\0b", "null byte"),
     ],
 )

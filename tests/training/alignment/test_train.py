@@ -1,15 +1,13 @@
-"""Training the head: the paper's loss, from a cache or from images, in one process or two, stopped and continued."""
+"""From a cache to a checkpoint: what a run writes, scores and refuses."""
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 from transformers import AutoModel
 
@@ -17,78 +15,15 @@ from modeling_expclip import MINI, FacialExpressionPipeline
 from modeling_expclip.checkpoint.golden import compare as verify
 from modeling_expclip.checkpoint.load import load_checkpoint
 from tests.conftest import write_clip
-from tests.training.conftest import call, kill_ten_times, run, write_faces
-from training import metrics
-from training.alignment.closed_form import ridge_head
-from training.alignment.loss import AlignmentModel
+from tests.training.alignment.conftest import CLASSES, head, log
+from tests.training.conftest import call, run, write_faces
 from training.alignment.run import initial_head, train_from_cache, train_from_images
 from training.data.faces import image_bytes, load_faces, read_image
 from training.embeddings.fill import embed
-from training.embeddings.pairs import load_pairs
+from training.evaluation import metrics
 from training.evaluation.zero_shot import load_zero_shot, war_uar
 from training.models.clip import FrozenClip
 from training.recipe import load_recipe
-
-CLASSES = ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear")
-
-
-@pytest.fixture
-def cached(tmp_path, recipe):
-    """Faces and their cache: ``cached(count)``."""
-
-    def make(count: int = 50) -> tuple[Path, Path]:
-        data, cache = write_faces(tmp_path / f"{count}.parquet", count, width=30), tmp_path / f"cache{count}"
-        embed(load_recipe(recipe()), [str(data)], cache, 16)
-        return data, cache
-
-    return make
-
-
-def head(folder: Path) -> torch.Tensor:
-    return load_file(folder / "model.safetensors")["projection_head.weight"]
-
-
-def log(folder: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader((folder / "log.csv").open()))
-
-
-def test_the_loss_is_clips_between_head_and_teacher():
-    torch.manual_seed(0)
-    image, teacher, weight = torch.randn(6, 8), torch.randn(6, 10), torch.randn(10, 8)
-    model = AlignmentModel(weight, 20.0)
-    logits = 20 * torch.stack([F.cosine_similarity(weight @ v, teacher, dim=-1) for v in image])
-    by_hand = -(logits.log_softmax(1).diagonal().mean() + logits.log_softmax(0).diagonal().mean()) / 2
-    output = model(image, teacher)
-    torch.testing.assert_close(output["loss"], by_hand)
-    torch.testing.assert_close(output["image_to_teacher"], (logits.argmax(1) == torch.arange(6)).float().mean())
-    torch.testing.assert_close(output["teacher_to_image"], (logits.argmax(0) == torch.arange(6)).float().mean())
-    assert [name for name, _ in model.named_parameters()] == ["projection_head.weight"]
-    assert list(model.state_dict()) == ["projection_head.weight"]
-
-
-def test_training_is_plain_sgd_on_that_loss(tmp_path, recipe, cached):
-    """With all faces in each batch their order does not matter, so a loop by hand must give the same head."""
-    _, cache = cached()
-    settings = {"steps": 5, "batch_size": 50, "optimizer": "sgd", "learning_rate": 0.5, "weight_decay": 1e-4, "seed": 3}
-    wanted = load_recipe(recipe(training=settings))
-    train_from_cache(wanted, cache, tmp_path / "run", {}, CLASSES)
-
-    pairs = load_pairs(cache, wanted.clip, wanted.teacher)
-    clip, _ = load_checkpoint(wanted.clip.model)
-    torch.manual_seed(3)
-    weight = initial_head("random", 30, 24).requires_grad_()
-    optimizer = torch.optim.SGD([weight], lr=0.5, momentum=0.9, weight_decay=1e-4)
-    losses = []
-    for _ in range(5):
-        image, teacher = F.normalize(pairs.image @ weight.T, dim=-1), F.normalize(pairs.teacher, dim=-1)
-        logits = clip.logit_scale.exp().item() * image @ teacher.T
-        loss = (F.cross_entropy(logits, torch.arange(50)) + F.cross_entropy(logits.T, torch.arange(50))) / 2
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    torch.testing.assert_close(head(tmp_path / "run"), weight.detach(), atol=1e-6, rtol=0)
-    assert float(log(tmp_path / "run")[0]["loss"]) == pytest.approx(sum(losses) / 5, abs=1e-5)
 
 
 def test_the_run_ends_in_a_complete_checkpoint(tmp_path, recipe, cached, clip_folder):
@@ -161,61 +96,6 @@ def test_two_processes_give_what_one_gives(tmp_path, recipe, cached):
             assert float(one[name]) == pytest.approx(float(other[name]), abs=1e-6)
 
 
-def _train(recipe_file: Path, cache: Path, output: Path) -> None:
-    train_from_cache(load_recipe(recipe_file), cache, output, {}, CLASSES)
-
-
-def test_killed_at_ten_random_moments_it_ends_in_the_same_head(tmp_path, recipe, cached):
-    _, cache = cached(200)
-    settings = recipe(training={"steps": 300, "log_steps": 10, "save_steps": 10})
-    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    kill_ten_times(_train, settings, cache, killed, fresh=lambda: (settings, cache, undisturbed))
-    torch.testing.assert_close(head(killed), head(undisturbed), atol=0, rtol=0)
-    assert log(killed) == log(undisturbed)
-    verify(*load_checkpoint(killed), killed)
-
-
-@pytest.mark.parametrize("damage", ["missing", "cut off"])
-def test_a_checkpoint_that_was_being_saved_is_passed_over(tmp_path, recipe, cached, damage):
-    _, cache = cached()
-    wanted, output = load_recipe(recipe()), tmp_path / "run"
-    train_from_cache(wanted, cache, output, {}, CLASSES)
-    expected, rows = head(output), log(output)
-    for path in output.iterdir():  # back to the moment of saving step 20
-        if path.is_file() and path.name != "recipe.yaml":
-            path.unlink()
-    state = output / "checkpoint-20" / "trainer_state.json"
-    state.unlink() if damage == "missing" else state.write_text(state.read_text()[:100])
-    (output / "checkpoint-20" / "optimizer.pt").write_bytes(b"")
-    (output / "final").mkdir()
-    train_from_cache(wanted, cache, output, {}, CLASSES)
-    torch.testing.assert_close(head(output), expected, atol=0, rtol=0)
-    assert log(output) == rows
-
-
-@pytest.mark.parametrize("moment", ["after the last step", "after an earlier one"])
-def test_killed_between_checkpoints_and_the_end(tmp_path, recipe, cached, moment, monkeypatch):
-    """Steps end within an epoch and between two evaluations, where the Trainer alone would take one step more and log others."""
-    data, cache = cached(70)
-    wanted = load_recipe(recipe(training={"steps": 22, "schedule": "constant", "evaluate_steps": 3, "save_steps": 5}))
-    output = tmp_path / "run"
-    train_from_cache(wanted, cache, output, {"small": str(data)}, CLASSES)
-    expected, rows = head(output), log(output)
-    assert rows[-1]["step"] == "22" and rows[-1]["loss"] and rows[-1]["eval_small_mean_uar"]
-    for path in output.iterdir():
-        if path.is_file() and path.name != "recipe.yaml":
-            path.unlink()
-    if moment == "after an earlier one":
-        shutil.rmtree(output / "checkpoint-22")
-    (output / "checkpoint-old").mkdir()
-    (tmp_path / "somewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "somewhere")
-    train_from_cache(wanted, cache, output, {"small": str(data)}, CLASSES)
-    torch.testing.assert_close(head(output), expected, atol=0, rtol=0)
-    assert log(output) == rows
-    assert list((tmp_path / "somewhere").iterdir()) == []  # TensorBoard's logs stay with the run too
-
-
 def test_another_clip_than_the_caches_is_refused(tmp_path, recipe):
     data, clip = write_faces(tmp_path / "faces.parquet", 20), write_clip(tmp_path / "clip")
     wanted = load_recipe(recipe(clip={"model": str(clip)}))
@@ -225,19 +105,10 @@ def test_another_clip_than_the_caches_is_refused(tmp_path, recipe):
         train_from_cache(wanted, tmp_path / "cache", tmp_path / "run", {}, CLASSES)
 
 
-def test_a_mistake_does_not_block_the_folder(tmp_path, recipe, cached):
-    data, cache = cached()
-    wanted, output = load_recipe(recipe()), tmp_path / "run"
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        train_from_cache(wanted, cache, output, {"small": str(tmp_path / "nowhere")}, CLASSES)
-    train_from_cache(wanted, cache, output, {"small": str(data)}, CLASSES)
-    assert (output / "config.json").exists()
-
-
 @pytest.mark.parametrize(("steps", "epochs", "expected"), [(20, 2, 6), (4, 2, 4), (None, 2, 6)])
 def test_steps_and_epochs_end_a_run_whichever_comes_first(tmp_path, recipe, cached, steps, epochs, expected):
     _, cache = cached(50)  # three batches of 16
-    wanted = load_recipe(recipe(training={"steps": steps, "epochs": epochs}))
+    wanted = load_recipe(recipe(training={"max_steps": steps, "epochs": epochs}))
     train_from_cache(wanted, cache, tmp_path / "run", {}, CLASSES)
     assert log(tmp_path / "run")[-1]["step"] == str(expected)
     assert f"for {expected} steps" in (tmp_path / "run" / "README.md").read_text()
@@ -245,7 +116,7 @@ def test_steps_and_epochs_end_a_run_whichever_comes_first(tmp_path, recipe, cach
 
 def test_a_run_shorter_than_its_logging_is_logged(tmp_path, recipe, cached):
     _, cache = cached()
-    train_from_cache(load_recipe(recipe(training={"steps": 3})), cache, tmp_path / "run", {}, CLASSES)
+    train_from_cache(load_recipe(recipe(training={"max_steps": 3})), cache, tmp_path / "run", {}, CLASSES)
     assert [row["step"] for row in log(tmp_path / "run")] == ["3"] and log(tmp_path / "run")[0]["loss"]
 
 
@@ -256,27 +127,11 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, recipe, cached):
         train_from_cache(load_recipe(recipe(training=settings)), cache, tmp_path / "run", {}, CLASSES)
 
 
-def test_a_finished_run_is_left_alone_and_another_recipe_refused(tmp_path, recipe, cached, capsys):
-    _, cache = cached()
-    wanted, output = load_recipe(recipe()), tmp_path / "run"
-    train_from_cache(wanted, cache, output, {}, CLASSES)
-    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
-    train_from_cache(wanted, cache, output, {}, CLASSES)
-    assert "is finished" in capsys.readouterr().out
-    assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
-    with pytest.raises(ValueError, match=r"recipe.training.seed 0, now 1"):
-        train_from_cache(load_recipe(recipe(), ["training.seed=1"]), cache, output, {}, CLASSES)
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "chapter.tex").touch()
-    with pytest.raises(FileExistsError, match="not empty"):
-        train_from_cache(wanted, cache, tmp_path / "thesis", {}, CLASSES)
-
-
 def test_a_cache_for_another_recipe_is_refused(tmp_path, recipe, cached):
     _, cache = cached()
     for override, message in (
-        ("clip.preprocessing=own", "no complete clip vectors .*preprocessing 'paper' .asked: 'own'"),
-        ("teacher.instruction=Look.", "no complete teacher vectors .*instruction '' .asked: 'Look.'"),
+        ("clip.preprocessing=own", "no complete clip vectors .*preprocessing 'paper' .wanted: 'own'"),
+        ("teacher.instruction=Look.", "no complete teacher vectors .*instruction '' .wanted: 'Look.'"),
     ):
         with pytest.raises(ValueError, match=message):
             train_from_cache(load_recipe(recipe(), [override]), cache, tmp_path / "run", {}, CLASSES)
@@ -316,7 +171,7 @@ def test_a_common_part_of_the_teachers_vectors_does_not_matter_once_centred(tmp_
     pq.write_table(shifted, tmp_path / "shifted.parquet")
     heads = {}
     for centre in (True, False):
-        wanted = load_recipe(recipe(training={"centre": centre}))
+        wanted = load_recipe(recipe(training={"center_teacher": centre}))
         for name in ("faces", "shifted"):
             cache, output = tmp_path / f"{name}-cache", tmp_path / f"{name}-{centre}"
             embed(wanted, [str(tmp_path / f"{name}.parquet")], cache, 16)
@@ -324,16 +179,6 @@ def test_a_common_part_of_the_teachers_vectors_does_not_matter_once_centred(tmp_
             heads[name, centre] = head(output)
     torch.testing.assert_close(heads["faces", True], heads["shifted", True], atol=1e-4, rtol=0)
     assert (heads["faces", False] - heads["shifted", False]).abs().max() > 1e-2
-
-
-def test_a_head_that_starts_as_clip_answers_as_clip():
-    torch.manual_seed(0)
-    weight, v = initial_head("clip", 30, 24), torch.randn(9, 24)
-    torch.testing.assert_close(
-        F.normalize(v @ weight.T) @ F.normalize(v @ weight.T).T, F.normalize(v) @ F.normalize(v).T
-    )
-    with pytest.raises(ValueError, match="at least as wide as CLIP's .24., got 12"):
-        initial_head("clip", 12, 24)
 
 
 def test_evaluation_along_training_agrees_with_the_pipeline(tmp_path, recipe, cached):
@@ -359,16 +204,16 @@ def test_evaluation_along_training_agrees_with_the_pipeline(tmp_path, recipe, ca
 
 def test_a_share_of_the_starting_head_is_kept(tmp_path, recipe, cached):
     data, cache = cached()
-    settings = {"start": "clip", "seed": 4}
-    for keep in (0.0, 0.25):
-        wanted = load_recipe(recipe(training={**settings, "keep": keep}))
-        train_from_cache(wanted, cache, tmp_path / str(keep), {"small": str(data)}, CLASSES)
+    settings = {"head_init": "clip", "seed": 4}
+    for alpha in (1.0, 0.75):
+        wanted = load_recipe(recipe(training={**settings, "wise_ft_alpha": alpha}))
+        train_from_cache(wanted, cache, tmp_path / str(alpha), {"small": str(data)}, CLASSES)
     torch.manual_seed(4)
     start = initial_head("clip", 30, 24)
-    torch.testing.assert_close(head(tmp_path / "0.25"), 0.25 * start + 0.75 * head(tmp_path / "0.0"), atol=1e-6, rtol=0)
-    first, last = log(tmp_path / "0.25")[0], log(tmp_path / "0.25")[-1]
-    assert first["eval_small_mean_uar"] == log(tmp_path / "0.0")[0]["eval_small_mean_uar"]
-    scored = load_zero_shot(str(data), FrozenClip(wanted.clip), CLASSES, wanted.faces).score(head(tmp_path / "0.25"))
+    torch.testing.assert_close(head(tmp_path / "0.75"), 0.25 * start + 0.75 * head(tmp_path / "1.0"), atol=1e-6, rtol=0)
+    first, last = log(tmp_path / "0.75")[0], log(tmp_path / "0.75")[-1]
+    assert first["eval_small_mean_uar"] == log(tmp_path / "1.0")[0]["eval_small_mean_uar"]
+    scored = load_zero_shot(str(data), FrozenClip(wanted.clip), CLASSES, wanted.faces).score(head(tmp_path / "0.75"))
     assert float(last["eval_small_mean_uar"]) == pytest.approx(scored["mean_uar"])
 
 
@@ -381,16 +226,6 @@ def test_scores_along_training_are_the_metrics(tmp_path):
     )
 
 
-def test_ridge_solves_its_normal_equations():
-    torch.manual_seed(0)
-    image, teacher = torch.randn(50, 6), torch.randn(50, 9) + 3
-    weight = ridge_head(image, teacher, 0.1).requires_grad_()
-    penalty = 0.1 * (image.T @ image).diagonal().mean()
-    loss = (image @ weight.T - (teacher - teacher.mean(0))).square().sum() + penalty * weight.square().sum()
-    loss.backward()
-    assert weight.grad.abs().max() < 1e-4
-
-
 def test_the_three_commands_of_the_readme_on_unlabelled_images(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "my faces"
     for face in load_faces([str(write_faces(tmp_path / "faces.parquet", 12))]):
@@ -399,7 +234,7 @@ def test_the_three_commands_of_the_readme_on_unlabelled_images(tmp_path, monkeyp
     mini = Path(__file__).parents[3] / "training" / "recipes" / "mini.yaml"
     assert call("embed", mini, "--data", folder, "--output", tmp_path / "cache", monkeypatch=monkeypatch) == 0
     arguments = (mini, "--embeddings", tmp_path / "cache", "--output-dir", tmp_path / "run")
-    assert call("train", *arguments, "--override", "training.steps=20", monkeypatch=monkeypatch) == 0
+    assert call("train", *arguments, "--override", "training.max_steps=20", monkeypatch=monkeypatch) == 0
     model, _ = load_checkpoint(tmp_path / "run")
     towers, _ = load_checkpoint(MINI)
     torch.testing.assert_close(model.visual_projection.weight, towers.visual_projection.weight, atol=0, rtol=0)

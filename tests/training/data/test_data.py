@@ -94,7 +94,7 @@ def test_missing_columns_are_named(table, tmp_path):
 def test_rows_must_have_ids_where_there_is_a_column_of_them(table):
     with pytest.raises(ValueError, match="row 1 has no id"):
         load_faces([table(count=2, features={"id": Value("string")}, id=["a", None])])
-    with pytest.raises(ValueError, match="'label' cannot be asked for"):
+    with pytest.raises(ValueError, match="'label' cannot be a further column"):
         load_faces([table()], columns=["label"])
 
 

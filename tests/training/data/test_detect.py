@@ -117,7 +117,7 @@ def test_faces_are_found_cut_out_and_their_boxes_kept(tmp_path, scenes, describe
 
 def test_a_cache_of_faces_as_they_are_cannot_go_on_with_faces_looked_for(tmp_path, scenes, described, detector):
     embed(described(), [str(scenes[0])], tmp_path / "cache", 4)
-    with pytest.raises(ValueError, match="was begun with crop none, asked for is detect"):
+    with pytest.raises(ValueError, match="was begun with crop none, wanted is detect"):
         embed(described("faces.crop=detect"), [str(scenes[0])], tmp_path / "cache", 4)
 
 

@@ -95,7 +95,7 @@ def test_a_younger_field_at_its_default_changes_no_name(tmp_path, recipe):
     del manifest["data"]["margin"]
     (cache / "manifest.json").write_text(json.dumps(manifest))
     embed(wanted, [str(data)], cache, 16)
-    with pytest.raises(ValueError, match="begun with margin 0.0, asked for is 0.5"):
+    with pytest.raises(ValueError, match="begun with margin 0.0, wanted is 0.5"):
         embed(load_recipe(recipe(), ["faces.margin=0.5"]), [str(data)], cache, 16)
 
 

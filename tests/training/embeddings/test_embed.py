@@ -103,12 +103,12 @@ def test_another_request_for_the_same_cache_is_an_error(tmp_path, recipe):
     other = write_faces(tmp_path / "other.parquet", 20, seed=1)
     for sources, size, message in (
         ([str(other)], 8, "was made from other faces"),
-        ([str(write_faces(tmp_path / "more.parquet", 21))], 8, "begun with rows 20, asked for is 21"),
-        ([str(data)], 16, "begun with shard_size 8, asked for is 16"),
+        ([str(write_faces(tmp_path / "more.parquet", 21))], 8, "begun with rows 20, wanted is 21"),
+        ([str(data)], 16, "begun with shard_size 8, wanted is 16"),
     ):
         with pytest.raises(ValueError, match=message):
             embed(wanted, sources, cache, size)
-    with pytest.raises(ValueError, match="begun with batch_size 8, asked for is 4"):
+    with pytest.raises(ValueError, match="begun with batch_size 8, wanted is 4"):
         embed(load_recipe(recipe(), ["faces.batch_size=4"]), [str(data)], cache, 8)
     # Other faces are noticed also where neither CLIP nor teacher were asked before.
     with pytest.raises(ValueError, match="was made from other faces"):

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from modeling_expclip.prompts import LABEL_SETS
 from tests.conftest import picture
 from tests.training.conftest import call, write_faces
 from training.evaluation.bootstrap import intervals, paired_difference
@@ -221,6 +222,9 @@ def test_uar_of_classes_with_enough_samples_says_so_in_its_name(tmp_path, model,
         name: 100 * np.mean([s["guess"] == name for s in samples if s["truth"] == name]) for name in ("Happy", "Sad")
     }
     assert float(row["uar"]) == pytest.approx(np.mean(list(recalls.values())), abs=0.01)
+    classes = [each for each in table(tmp_path, "classes.csv") if each["model"] == "my-model"]
+    assert [(each["class"], each["n"]) for each in classes] == [("Happy", "6"), ("Sad", "3")]
+    assert [float(each["recall"]) for each in classes] == pytest.approx(list(recalls.values()), abs=0.01)
     assert float(row["uar_min4"]) == pytest.approx(recalls["Happy"], abs=0.01)
     assert float(row["uar_min4_low"]) <= float(row["uar_min4"]) <= float(row["uar_min4_high"])
     assert "uar_min4, %" in (tmp_path / "out" / "report.md").read_text()
@@ -228,6 +232,16 @@ def test_uar_of_classes_with_enough_samples_says_so_in_its_name(tmp_path, model,
     assert code == 2 and "made with another min_samples" in error
     code, error = benchmark([f"again={model}"], f"mine={faces}", "--min-samples", "7")
     assert code == 2 and "no class has 7 samples, the largest has 6; lower --min-samples" in error
+
+
+def test_a_class_without_samples_has_no_recall(tmp_path, model, faces, benchmark):
+    (faces / "Happy" / "1.png").write_bytes(b"no image")  # nor has a sample that could not be read
+    assert benchmark([model], f"mine={faces}", "--label-set", "rafdb")[0] == 0
+    found = {row["class"]: (row["n"], row["recall"] == "") for row in table(tmp_path, "classes.csv")}
+    assert found == dict.fromkeys(LABEL_SETS["rafdb"], ("0", True)) | {
+        "happiness": ("5", False),
+        "sadness": ("3", False),
+    }
 
 
 def test_groups_stand_in_the_report(tmp_path, model, benchmark):

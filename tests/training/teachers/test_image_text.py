@@ -261,7 +261,7 @@ def test_smolvlm_equals_the_plain_model(tmp_path, faces):
 
 def refuses_without(folder, package):
     with pytest.raises(
-        ImportError, match=f'needs {package}, which is not installed: pip install -e ".\\[vlm\\]"'
+        ImportError, match=f"needs {package}, which is not installed: pip install 'expclip\\[vlm\\]'"
     ) as caught:
         teacher("image-text", folder)
     assert caught.value.__cause__ is not None

@@ -1,4 +1,5 @@
-"""WAR, UAR, recalls and the confusion matrix: computed in ``recall.py``, offered as local ``evaluate`` modules, one a file."""
+"""WAR, UAR, recalls and the confusion matrix: computed in ``recall.py``, offered as local
+``evaluate`` modules, one a file."""
 
 from __future__ import annotations
 
@@ -15,13 +16,13 @@ NAMES = ("class_recall", "confusion", "uar", "war")
 def load(name: str) -> evaluate.EvaluationModule:
     """A fresh module of one of ``NAMES``, from any working directory.
 
-    ``evaluate`` copies the file, and those it imports from beside it, into HF_HOME under a lock, which needs no network and lets
-    processes start together. Raises ValueError for another name.
+    ``evaluate`` copies the file, and those it imports from beside it, into HF_HOME under a lock,
+    which needs no network and lets processes start together. Raises ValueError for another name.
     """
     import evaluate
 
     if name not in NAMES:
         raise ValueError(f"there is no metric {name!r}: choose one of {', '.join(NAMES)}")
-    # The inputs stay in memory: their file in HF_HOME would be one for all processes (the next waits a second for its lock),
-    # and would stay there, locked, after each error of the metric.
+    # The inputs stay in memory: their file in HF_HOME would be one for all processes (the next
+    # waits a second for its lock), and would stay there, locked, after each error of the metric.
     return evaluate.load(str(METRICS / f"{name}.py"), keep_in_memory=True)

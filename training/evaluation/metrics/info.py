@@ -7,7 +7,8 @@ import evaluate
 
 
 def info(description: str, inputs: str) -> evaluate.MetricInfo:
-    """Predictions and references as they are given: an integer column would cut 0.9 down to 0, and ``recall.py`` refuses it."""
+    """Predictions and references as they are given: an integer column would cut 0.9 down to 0, and
+    ``recall.py`` refuses it."""
     index = datasets.Value("float64")
     return evaluate.MetricInfo(
         description=description,

@@ -1,7 +1,8 @@
-"""Recall, WAR and UAR, defined once: from class indices, or from counts of right answers and samples by class, to percent.
+"""Recall, WAR and UAR, defined once: from class indices, or from counts of right answers and
+samples by class, to percent.
 
-UAR is the mean recall of the classes that occur; with ``min_samples`` above 1, of those with at least so many samples. ``evaluate`` copies
-this file beside a metric, so it imports nothing of ours.
+UAR is the mean recall of the classes that occur; with ``min_samples`` above 1, of those with at
+least so many samples. ``evaluate`` copies this file beside a metric, so it imports nothing of ours.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 def class_indices(
     predictions: Sequence[float], references: Sequence[float], num_classes: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both inputs as int64 (N,). Raises ValueError unless they are equally long, not empty, and indices of classes."""
+    """Both inputs as int64 (N,). Raises ValueError unless they are equally long, not empty, and
+    indices of classes."""
     if len(predictions) != len(references):
         raise ValueError(
             f"{len(predictions)} predictions and {len(references)} references: give one of each for every sample"
@@ -43,7 +45,8 @@ def class_indices(
 def counts(
     predictions: Sequence[float], references: Sequence[float], num_classes: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Right answers and samples of each class, both (classes,); without ``num_classes``, of the classes that occur. Errors as above."""
+    """Right answers and samples of each class, both (classes,); without ``num_classes``, of the
+    classes that occur. Errors as above."""
     predicted, true = class_indices(predictions, references, num_classes)
     right = true == predicted
     if num_classes is None:  # an index may be anything: memory follows the samples, not the largest index
@@ -59,7 +62,8 @@ def confusion(predictions: Sequence[float], references: Sequence[float], num_cla
 
 
 def large_enough(totals: np.ndarray, min_samples: int) -> np.ndarray:
-    """Which classes (classes,) UAR averages, by their number of samples. Raises ValueError where none is left."""
+    """Which classes (classes,) UAR averages, by their number of samples. Raises ValueError where
+    none is left."""
     if min_samples < 1:
         raise ValueError(f"min_samples is {min_samples}: a class needs at least 1 sample to have a recall")
     if totals.max() < min_samples:
@@ -68,7 +72,8 @@ def large_enough(totals: np.ndarray, min_samples: int) -> np.ndarray:
 
 
 def recalls(hits: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    """Right answers and samples (..., classes) -> recalls in percent (..., classes), nan for a class without samples."""
+    """Right answers and samples (..., classes) -> recalls in percent (..., classes), nan for a
+    class without samples."""
     return np.where(totals > 0, 100 * hits / np.maximum(totals, 1), np.nan)
 
 
@@ -78,7 +83,8 @@ def war(hits: np.ndarray, totals: np.ndarray) -> np.ndarray:
 
 
 def uar(hits: np.ndarray, totals: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """Right answers and samples (..., classes), and which classes count -> mean recall in percent (...), nan where none of them occurs."""
+    """Right answers and samples (..., classes), and which classes count -> mean recall in percent
+    (...), nan where none of them occurs."""
     hits, totals = hits[..., counted], totals[..., counted]
     present = totals > 0
     shares = np.where(present, hits / np.maximum(totals, 1), 0)  # percent last, as 0.1 did: the same digits
@@ -87,6 +93,7 @@ def uar(hits: np.ndarray, totals: np.ndarray, counted: np.ndarray) -> np.ndarray
 
 
 def war_uar(predictions: Sequence[float], references: Sequence[float], min_samples: int = 1) -> tuple[float, float]:
-    """Both in percent. Raises ValueError for what are no class indices, and where no class has ``min_samples``."""
+    """Both in percent. Raises ValueError for what are no class indices, and where no class has
+    ``min_samples``."""
     hits, totals = counts(predictions, references)
     return float(war(hits, totals)), float(uar(hits, totals, large_enough(totals, min_samples)))
