@@ -40,13 +40,13 @@ def test_python_blocks_run_and_print_what_the_text_block_below_says(name, monkey
 def test_the_readme_is_one_screen_of_text_and_leads_to_every_page():
     text = read("README.md")
     assert len(text.splitlines()) <= 120 and len(text.encode()) <= 8 * 1024
-    assert [page for page in PAGES[1:] if f"]({page})" not in text] == []
+    assert [page for page in [*PAGES[1:], "docs/tour.ipynb"] if f"]({page})" not in text] == []
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [*PAGES, "model_card.md", "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_lines_of_prose_are_short(name):
     text = re.sub(r"```.*?```", "", read(name), flags=re.DOTALL)
-    long = [line for line in text.splitlines() if len(line) > 130 and not line.startswith("|")]
+    long = [line for line in text.splitlines() if len(line) > 105 and not line.startswith(("|", "    "))]
     assert long == []
 
 

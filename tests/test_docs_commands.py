@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ WRITTEN = {
     "docs/train.md": ("work/my-exp-clip",),
     "docs/scale.md": (),
     "docs/evaluate.md": ("work/results/report.html",),
+    "docs/demo.md": (),
 }
 
 
@@ -85,7 +87,7 @@ def run(words: list[str], monkeypatch) -> int:
 
 
 def without_the_hub(words: list[str], monkeypatch) -> list:
-    """Replaces what would fetch the paper's weights; returns the list of calls that were made instead."""
+    """Replaces what would fetch the paper's weights, or serve; returns the list of calls that were made instead."""
     asked = []
     if "--released" in words:
         monkeypatch.setattr("modeling_expclip.checkpoint.convert.convert_released", lambda *given: asked.append(given))
@@ -95,6 +97,11 @@ def without_the_hub(words: list[str], monkeypatch) -> list:
 
         monkeypatch.setattr(training.embeddings.fill, "embed", lambda *given, **more: asked.append(given))
         monkeypatch.setattr(training.alignment.run, "train_from_cache", lambda *given: asked.append(given))
+    if words[:2] == ["expclip", "demo"]:  # it would serve until Ctrl-C; tests/test_wheel.py starts it
+        import space.page.start
+
+        monkeypatch.setitem(sys.modules, "expclip_demo.page.start", space.page.start)
+        monkeypatch.setattr(space.page.start, "start", lambda model, host, port: asked.append((model, host, port)))
     return asked
 
 
@@ -122,7 +129,11 @@ def test_a_pages_commands_run_in_their_order(name, place, monkeypatch, capsys):
     yunet = SHARED / "models" / "face_detection_yunet_2023mar.onnx"
     if "photos" in name and not yunet.is_file():
         pytest.skip(f"needs the project's shared material at {SHARED}")
-    for module in {"docs/photos-and-video.md": ("cv2", "av"), "docs/faster.md": ("openvino",)}.get(name, ()):
+    for module in {
+        "docs/photos-and-video.md": ("cv2", "av"),
+        "docs/faster.md": ("openvino",),
+        "docs/demo.md": ("gradio",),
+    }.get(name, ()):
         pytest.importorskip(module)
     monkeypatch.chdir(place)
     if "film.mp4" in " ".join(commands(name)):
@@ -142,7 +153,7 @@ def test_a_pages_commands_run_in_their_order(name, place, monkeypatch, capsys):
             code = run(words, patch)
         output = capsys.readouterr()
         assert code == 0, f"{line}\n{output.out}{output.err}"
-        assert bool(asked) == ("--released" in words or " paper-" in line)
+        assert bool(asked) == ("--released" in words or " paper-" in line or "demo" in words)
         ran += 1
     assert ran
     for written in WRITTEN[name]:
@@ -154,6 +165,6 @@ def test_every_page_with_commands_is_run():
     assert ours == set(WRITTEN)
     text = "\n".join(line for name in WRITTEN for line in commands(name))
     assert set(re.findall(r"^expclip (\w+)", text, re.MULTILINE)) == {
-        "classify", "export", "convert", "verify", "merge", "publish", *COMMANDS,
+        "classify", "export", "convert", "verify", "merge", "publish", "demo", *COMMANDS,
     }  # fmt: skip
     assert set(re.findall(r"-m ([\w.]+)", text)) == {f"{PACKAGE}.embed"}
