@@ -18,7 +18,7 @@ from modeling_expclip.cli.main import main
 from modeling_expclip.media.tracking import overlap
 from modeling_expclip.media.video import read_frames, sample_clip
 from tests.conftest import picture, write_video
-from tests.modeling_expclip.test_faces import group_photo, real_faces, yunet  # noqa: F401
+from tests.modeling_expclip.media.test_faces import group_photo, real_faces, yunet  # noqa: F401
 
 pytest.importorskip("cv2")
 pytest.importorskip("av")
