@@ -30,6 +30,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         from expclip_demo.page.start import start
     except ModuleNotFoundError as error:
+        if (error.name or "").startswith("expclip_demo."):  # ours, and so a broken installation and no missing package
+            raise
         raise ImportError(f"{error.name} is not installed; in a clone, `python -m space.app` is the same") from error
     start(arguments.model, arguments.host, arguments.port)
     return 0

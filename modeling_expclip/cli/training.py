@@ -27,5 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
         module = importlib.import_module(f"{PACKAGE}.{name}")
         return module.main(arguments.arguments, prog=f"expclip {name}")
     except ModuleNotFoundError as error:
+        if (error.name or "").startswith(f"{PACKAGE}."):  # ours, and so a broken installation and no missing extra
+            raise
         clone = f"; in a clone, `python -m training.{name}` is the same" if error.name == PACKAGE else ""
         raise ImportError(f"{error.name} is not installed: pip install 'expclip[training]'{clone}") from error
