@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import wrapt
 
@@ -23,6 +23,8 @@ _HOMES = {
     "FacialExpressionPipeline": ".pipeline_expclip",
     "FaceAnalyzer": ".media.analyzer",
     "FaceDetector": ".media.detectors",
+    "Face": ".media.detectors",
+    "VideoLimits": ".media.video",
     "convert": ".checkpoint.convert",
     "convert_released": ".checkpoint.convert",
     "export": ".exporters.export",
@@ -32,6 +34,23 @@ _HOMES = {
 }
 
 __all__ = ["LABEL_SETS", "MINI", "PROMPT_SETS", *_HOMES]
+
+
+if TYPE_CHECKING:
+    from .checkpoint.convert import convert as convert
+    from .checkpoint.convert import convert_released as convert_released
+    from .checkpoint.load import load_checkpoint as load_checkpoint
+    from .checkpoint.merge import merge as merge
+    from .checkpoint.verify import verify as verify
+    from .configuration_expclip import ExpCLIPConfig as ExpCLIPConfig
+    from .exporters.export import export as export
+    from .media.analyzer import FaceAnalyzer as FaceAnalyzer
+    from .media.detectors import Face as Face
+    from .media.detectors import FaceDetector as FaceDetector
+    from .media.video import VideoLimits as VideoLimits
+    from .modeling_expclip import ExpCLIPModel as ExpCLIPModel
+    from .pipeline_expclip import FacialExpressionPipeline as FacialExpressionPipeline
+    from .processing_expclip import ExpCLIPProcessor as ExpCLIPProcessor
 
 
 def __getattr__(name: str) -> Any:

@@ -82,6 +82,8 @@ class FacialExpressionPipeline(Pipeline):
         several = _several(images)
         if several is None:
             return super().__call__(images, **kwargs)
+        if isinstance(images, (list, tuple)) and not images:
+            return []
         if kwargs.get("batch_size") is None:
             kwargs["batch_size"] = self._batch_size or (_CROPS_BATCH if isinstance(images, Sized) else 1)
         stock = isinstance(images, (list, Dataset))  # else transformers would take it for one image
@@ -162,7 +164,7 @@ class FacialExpressionPipeline(Pipeline):
 
         It is not normalised again: a product with it is then the mean of the prompts' logits, which is the paper's ensemble.
 
-        Prototypes are kept as long as the model's text side is bit for bit the same: all modules, parameters and buffers but those of
+        Prototypes are kept as long as the model's text side is the same: all modules, parameters and buffers but those of
         the image tower are compared by a digest, however they were changed (also through ``.data`` or under ``inference_mode``). It
         costs one reading of these weights a call. What is not in them, such as a hook or a number that a module keeps for itself, is
         not seen. Weights that cannot be read here (offloaded ones, some quantised ones) keep no prototypes.
@@ -228,17 +230,18 @@ def _text_digest(model: torch.nn.Module) -> bytes | None:
 
 
 def _words(tensor: torch.Tensor) -> bytes:
-    """A checksum of a tensor, of at most some 16 kB: its 64-bit words in rows of 1021, added up by columns without rounding. A change of
-    one bit changes it, and so does a swap, for 1021 is prime and rows of matrices do not line up with it."""
+    """A checksum of a tensor, of at most some 16 kB: its 64-bit words in rows of 1021, each row times an odd number of its own, added
+    up by columns modulo 2^64. Odd numbers lose nothing, so a change of one row changes it; a swap of rows does too, for they differ."""
     flat = tensor.reshape(-1).view(torch.uint8)
     if flat.storage_offset() % 8:
         flat = flat.clone()
     count = flat.numel() // (8 * _COLUMNS)
     whole = count * 8 * _COLUMNS
     rows, rest = flat[:whole].view(torch.int64).view(count, _COLUMNS), flat[whole:].cpu().numpy().tobytes()
+    weights = torch.arange(1, 2 * count, 2, device=rows.device)
     if rows.device.type == "cpu":
-        return np.add.reduce(rows.numpy(), 0).tobytes() + rest  # twice as fast as torch's sum
-    return rows.sum(0).cpu().numpy().tobytes() + rest
+        return np.einsum("i,ij->j", weights.numpy(), rows.numpy()).tobytes() + rest  # in one pass, unlike torch
+    return (rows * weights[:, None]).sum(0).cpu().numpy().tobytes() + rest
 
 
 if __name__ == "modeling_expclip.pipeline_expclip":  # not in a checkpoint's copy, which its config names

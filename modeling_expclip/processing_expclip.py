@@ -61,7 +61,10 @@ def open_image(image: Any, timeout: float | None = None) -> Image.Image:
     if isinstance(image, np.ndarray):
         return from_array(image)
     if isinstance(image, str) and image.startswith(("http://", "https://")):
-        image = load_image(image, timeout=timeout)
+        try:
+            image = load_image(image, timeout=timeout)
+        except Exception as error:  # of the HTTP library that transformers uses, which has changed
+            raise OSError(f"{image!r} cannot be fetched as an image: {error}") from error
     if isinstance(image, Image.Image):
         return to_rgb(image)
     if isinstance(image, bytes):
@@ -102,7 +105,7 @@ def from_array(array: np.ndarray) -> Image.Image:
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any mode of PIL image -> RGB, with its EXIF orientation applied, transparency on white, deep grey scaled to 8 bits.
 
-    Grey of more than 8 bits does not say how many it uses; 12 are assumed for values up to 4095, 16 above. Raises ValueError for
+    Grey of more than 8 bits does not say how many it uses; 8 are assumed for values up to 255, 12 up to 4095, 16 above. Raises ValueError for
     floating-point pixels, and what Pillow raises for a damaged file.
     """
     image.load()

@@ -38,7 +38,7 @@ class ClipRecipe:
 
 @dataclass(frozen=True)
 class TeacherRecipe:
-    """Where knowledge comes from; see ``teachers.py`` for the kinds.
+    """Where knowledge comes from; see ``teachers/registry.py`` for the kinds.
 
     ``instruction``: the prompt of the teacher, or a list to embed several in one pass. ``pooling``:
     ``all`` takes the mean over every token the teacher's encoder saw, ``image`` over the image's.

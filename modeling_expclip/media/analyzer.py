@@ -17,7 +17,7 @@ from transformers import CLIPModel, Pipeline, ProcessorMixin
 
 from .. import MINI
 from ..checkpoint.load import load_checkpoint
-from ..exporters.runtimes import exported_backend, load_image_tower
+from ..exporters.runtimes import BACKENDS, exported_backend, load_image_tower
 from ..pipeline_expclip import FacialExpressionPipeline
 from ..prompts import DEFAULT_PROMPTS, choose_labels
 from .detectors import DEFAULT_MARGIN, Detector, FaceDetector
@@ -64,7 +64,7 @@ class FaceAnalyzer:
         margin, align: see ``crop_face``.
         device: of the model; default: that of ``model``, or what transformers' pipelines choose.
         backend: what runs the image tower of an exported checkpoint: ``openvino`` or ``onnx``. Default: the one it was exported for;
-            ``torch`` for every other checkpoint.
+            ``torch`` for every other checkpoint and for models in memory.
         precision: ``bf16`` runs torch's image tower under autocast; it needs hardware with bfloat16.
         compile: passes torch's image tower through ``torch.compile``.
         batch_size: faces a forward pass, gathered across images.
@@ -94,13 +94,17 @@ class FaceAnalyzer:
             raise ValueError(f"batch_size and workers must be at least 1, got {batch_size} and {workers}")
         if margin < 0:
             raise ValueError(f"the margin around a face cannot be negative, got {margin}")
+        if not faces and (margin, align, detector) != (DEFAULT_MARGIN, False, None):
+            raise ValueError(
+                "margin, align and detector are of no use with faces=False, which takes each image for one face"
+            )
         self.pipeline = _pipeline(model, processor, device)
-        self._tower, self._tower_device = _image_tower(self.pipeline, backend, precision, compile)
+        # A model in memory may have changed since its folder was exported.
+        folder = str(model) if isinstance(model, (str, Path)) else None
+        self._tower, self._tower_device = _image_tower(self.pipeline, folder, backend, precision, compile)
         self._photo_detector = self._video_detector = None
         if faces:
             self._photo_detector, self._video_detector = _detectors(detector)
-        elif detector is not None:
-            raise ValueError("a detector is of no use with faces=False, which takes each image for one face")
         self._batch_size = batch_size
         self._options: dict[str, Any] = {"margin": margin, "align": align, "workers": workers, "ahead": 2 * batch_size}
 
@@ -144,12 +148,9 @@ class FaceAnalyzer:
             on_error: called with the number (from 0) of a photo that cannot be read, and the error; the photo then has no faces.
                 Default: the error is raised, and ends the iteration.
         """
-        for number, found in self.stream(enumerate(images), labels, label_set, prompts):
-            if found.error is not None:
-                if on_error is None:
-                    raise found.error
-                on_error(number, found.error)
-            yield found.faces
+        if isinstance(images, (str, Path)):
+            raise ValueError(f"photos takes many images, got the path {str(images)!r}; use photo, or a list of paths")
+        return _raising(self.stream(enumerate(images), labels, label_set, prompts), on_error)
 
     def stream(
         self,
@@ -163,7 +164,11 @@ class FaceAnalyzer:
         An image that cannot be read is an ``error`` of its own; an error of ``items`` is raised after what came before it.
         """
         labels = choose_labels(labels, label_set)
-        prototypes = self.pipeline.class_prototypes(labels, prompts)
+        return self._scored(items, labels, self.pipeline.class_prototypes(labels, prompts))
+
+    def _scored(
+        self, items: Iterable[tuple[Any, Any]], labels: tuple[str, ...], prototypes: torch.Tensor
+    ) -> Iterator[tuple[Any, Analyzed]]:
         for key, found in self.embed(items):
             faces = []
             if found.embeds is not None:
@@ -179,7 +184,7 @@ class FaceAnalyzer:
         label_set: str | None = None,
         prompts: str | Sequence[str] = DEFAULT_PROMPTS,
         *,
-        fps: float = FPS,
+        fps: float | None = None,
         window: float | None = None,
         clip: str | None = None,
         frames_fps: float | None = None,
@@ -190,7 +195,7 @@ class FaceAnalyzer:
         Args:
             video: a file, or a folder of frames, of which ``frames_fps`` make a second.
             labels, label_set, prompts: as for ``photo``.
-            fps: frames looked at for each second.
+            fps: frames looked at for each second. Default: 4.
             window: seconds; answers then come from the mean embedding of a person's faces in each window, as the paper reads clips.
             clip: one answer for the whole video from 16 frames, as the paper does: ``uniform`` or ``paper`` (see ``sample_clip``), from
                 the largest face of each.
@@ -203,11 +208,21 @@ class FaceAnalyzer:
         """
         if window is not None and not window > 0:
             raise ValueError(f"a window must be longer than 0 seconds, got {window}")
-        if window is not None and clip is not None:
-            raise ValueError("ask for windows or for one answer for the clip, not both")
+        if fps is not None and not fps > 0:
+            raise ValueError(f"frames per second must be more than 0, got {fps}")
+        if clip not in (None, "uniform", "paper"):
+            raise ValueError(f"clip must be 'uniform' or 'paper', got {clip!r}")
+        if clip is not None and (window is not None or fps is not None):
+            raise ValueError("clip asks for one answer for the whole video; leave window and fps out")
         labels = choose_labels(labels, label_set)
         prototypes = self.pipeline.class_prototypes(labels, prompts)
-        for seen in self._sightings(video, fps, window, clip, frames_fps, limits):
+        sightings = self._sightings(video, FPS if fps is None else fps, window, clip, frames_fps, limits)
+        return self._answers(sightings, labels, prototypes)
+
+    def _answers(
+        self, sightings: Iterable[Sighting], labels: tuple[str, ...], prototypes: torch.Tensor
+    ) -> Iterator[Answer]:
+        for seen in sightings:
             (row,) = self.pipeline.probabilities(seen.embed[None], prototypes).tolist()
             place = {"time": seen.time, "face": seen.face, "box": seen.box, "detection_score": seen.detection_score}
             yield place | _answer(labels, row)
@@ -225,7 +240,7 @@ class FaceAnalyzer:
         if clip is None:
             frames = read_frames(video, fps, frames_fps, limits)
         else:
-            frames = sample_clip(video, clip, frames_fps, limits)
+            frames = _sampled(video, clip, frames_fps, limits)
         embedded = self._embed(((frame.time, frame.image) for frame in frames), self._video_detector)
         if clip is not None:
             return _whole_clip(embedded)
@@ -264,6 +279,21 @@ def _answer(labels: tuple[str, ...], scores: list[float]) -> Answer:
     return {"label": max(named, key=named.__getitem__), "scores": named}
 
 
+def _raising(
+    answers: Iterator[tuple[int, Analyzed]], on_error: Callable[[int, Exception], None] | None
+) -> Iterator[list[Answer]]:
+    for number, found in answers:
+        if found.error is not None:
+            if on_error is None:
+                raise found.error
+            on_error(number, found.error)
+        yield found.faces
+
+
+def _sampled(video: str | Path, clip: str, frames_fps: float | None, limits: VideoLimits) -> Iterator[Frame]:
+    yield from sample_clip(video, clip, frames_fps, limits)  # read when the first answer is wanted
+
+
 def _whole_clip(frames: Iterable[tuple[float, FoundFaces]]) -> Iterator[Sighting]:
     largest = []
     for _, found in frames:
@@ -276,6 +306,8 @@ def _whole_clip(frames: Iterable[tuple[float, FoundFaces]]) -> Iterator[Sighting
 
 
 def _pipeline(model: Any, processor: ProcessorMixin | None, device: Any) -> FacialExpressionPipeline:
+    if processor is not None and isinstance(model, (str, Path, Pipeline)):
+        raise ValueError(f"processor is for a model that is loaded already; {_called(model)} brings its own")
     if isinstance(model, FacialExpressionPipeline) and device is None:
         return model
     if isinstance(model, Pipeline):
@@ -284,8 +316,6 @@ def _pipeline(model: Any, processor: ProcessorMixin | None, device: Any) -> Faci
             raise ValueError(f"the pipeline {type(model).__name__} has no {', '.join(missing)}; pass a CLIP's")
     else:
         if isinstance(model, (str, Path)):
-            if processor is not None:
-                raise ValueError(f"processor is for a model that is loaded already; {model} brings its own")
             model, processor = load_checkpoint(model)
         elif processor is None:
             raise ValueError("a loaded model needs its processor: FaceAnalyzer(model, processor)")
@@ -293,12 +323,18 @@ def _pipeline(model: Any, processor: ProcessorMixin | None, device: Any) -> Faci
     return FacialExpressionPipeline(**parts, device=device)
 
 
+def _called(model: Any) -> str:
+    return f"the pipeline {type(model).__name__}" if isinstance(model, Pipeline) else str(model)
+
+
 def _image_tower(
-    pipeline: FacialExpressionPipeline, backend: str | None, precision: str, compiled: bool
+    pipeline: FacialExpressionPipeline, folder: str | None, backend: str | None, precision: str, compiled: bool
 ) -> tuple[Callable[[torch.Tensor], torch.Tensor], torch.device]:
     """Pixel values (B, 3, height, width) -> embeddings (B, D), not normalised, and where it wants the pixel values."""
-    source = pipeline.model.name_or_path
-    backend = backend or (exported_backend(source) if source else None) or "torch"
+    if backend not in (None, "torch", *BACKENDS):
+        raise ValueError(f"unknown backend {backend!r}; expected one of torch, {', '.join(BACKENDS)}")
+    source = folder or pipeline.model.name_or_path
+    backend = backend or (exported_backend(folder) if folder else None) or "torch"
     if precision not in ("fp32", "bf16"):
         raise ValueError(f"precision must be 'fp32' or 'bf16', got {precision!r}")
     if backend != "torch":

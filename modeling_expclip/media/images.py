@@ -93,7 +93,9 @@ def open_image(image: Any, max_pixels: int | None = None) -> Image.Image:
         seekable = getattr(image, "seekable", bool)()
         return _open_file(image if seekable else io.BytesIO(image.read()), "the image", max_pixels)
     if not isinstance(image, (str, Path)):
-        raise ValueError(f"expected a path, a URL, a file's content or a PIL image, got {type(image).__name__}")
+        raise ValueError(
+            f"expected a path, a URL, a file's content, an array or a PIL image, got {type(image).__name__}"
+        )
     if str(image).startswith(("http://", "https://")):
         return _open_file(io.BytesIO(_fetch(str(image))), str(image), max_pixels)
     with open_regular(image) as file:

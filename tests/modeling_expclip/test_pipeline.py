@@ -11,6 +11,7 @@ from transformers.pipelines.pt_utils import KeyDataset
 
 from modeling_expclip import FacialExpressionPipeline
 from modeling_expclip.checkpoint.load import load_checkpoint
+from modeling_expclip.pipeline_expclip import _words
 from modeling_expclip.prompts import LABEL_SETS
 from tests.conftest import STOCK, picture
 
@@ -327,6 +328,24 @@ def test_weights_that_cannot_be_read_keep_no_prototypes(checkpoint):
     before = used.class_prototypes(["anger"])
     again = used.class_prototypes(["anger"])
     assert again is not before and torch.equal(again, before)
+
+
+def test_checksums_see_swaps_wherever_they_are():
+    """Also of words that stand below each other in the checksum's rows of 1021, and changes that cancel each other there."""
+    words = torch.randint(-(2**62), 2**62, (4 * 1021,), generator=torch.Generator().manual_seed(0))
+    found = {_words(words)}
+    for first, second in ((0, 1), (5, 5 + 1021), (7, 7 + 3 * 1021)):
+        swapped = words.clone()
+        swapped[[first, second]] = words[[second, first]]
+        found.add(_words(swapped))
+    cancelled = words.clone()
+    cancelled[3] += 1
+    cancelled[3 + 1021] -= 1
+    assert len(found | {_words(cancelled)}) == 5
+
+
+def test_no_images(recognise):
+    assert recognise([]) == recognise(()) == []
 
 
 def test_a_string_is_not_a_list_of_labels(recognise):

@@ -350,7 +350,8 @@ def test_verify_looks_at_the_exported_tower(folder, capsys):
 def test_a_folder_without_a_config(tmp_path, capsys):
     with pytest.raises(FileNotFoundError, match=r"has no config\.json: it is no checkpoint"):
         model_type_of(str(tmp_path))
-    for command in (["verify"], ["classify", "face.png"], ["merge", "--output", str(tmp_path / "out")]):
+    (tmp_path / "face.png").write_bytes(b"")
+    for command in (["verify"], ["classify", str(tmp_path / "face.png")], ["merge", "--output", str(tmp_path / "out")]):
         (tmp_path / "model").mkdir(exist_ok=True)
         assert main([*command, "--model", str(tmp_path / "model")]) == 2
         assert "has no config.json" in capsys.readouterr().err

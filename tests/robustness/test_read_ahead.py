@@ -7,10 +7,9 @@ import time
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from modeling_expclip.media.stream import embed_stream
+from modeling_expclip.media.stream import find_faces
 from tests.robustness.costs import peak_megabytes
 
 
@@ -23,8 +22,8 @@ class Squares:
         return {"pixel_values": np.stack([np.zeros((3, 4, 4), np.uint8) for _ in pictures])}
 
 
-def embed(items, **options):
-    return embed_stream(items, Squares(), lambda pixels: torch.zeros(len(pixels), 2), **options)
+def embed(items, detector=None, ahead=32):
+    return find_faces(items, Squares(), detector, margin=0.0, align=False, workers=2, ahead=ahead)
 
 
 @pytest.mark.parametrize(("side", "most", "count"), [(3000, 6, 20), (7000, 3, 6), (100, 40, 40)])
@@ -87,7 +86,7 @@ def test_a_thread_that_waits_is_not_waited_for():
         return []
 
     pictures = [Image.new("L", (9, 9))] * 4 + [Image.new("L", (99, 99))]
-    stream = embed(enumerate(pictures), detector=detect, batch_size=1)
+    stream = embed(enumerate(pictures), detector=detect, ahead=2)
     next(stream)
     assert stuck.wait(10)
     begin = time.monotonic()

@@ -60,7 +60,7 @@ class AlignmentModel(nn.Module):
         self.logit_scale = logit_scale
         mean = torch.zeros(len(weight)) if teacher_mean is None else teacher_mean
         self.register_buffer("teacher_mean", mean, persistent=False)
-        self.register_buffer("initial", weight, persistent=False)
+        self.register_buffer("initial", weight.clone(), persistent=False)
         self.wise_ft_alpha = wise_ft_alpha
 
     def head(self) -> torch.Tensor:

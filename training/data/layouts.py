@@ -2,7 +2,7 @@
 a clip of video.
 
 In: a path and the name of its layout. Out: entries (id, frames, label), where the label is the data
-set's own word or number turned into a word; ``data.py`` makes a ``datasets`` table of them.
+set's own word or number turned into a word; ``faces.py`` makes a ``datasets`` table of them.
 """
 
 from __future__ import annotations

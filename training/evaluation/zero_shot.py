@@ -56,7 +56,7 @@ class ZeroShot:
 
 
 def load_zero_shot(source: str, clip: FrozenClip, classes: Sequence[str], faces_recipe: FacesRecipe) -> ZeroShot:
-    """Embeds labelled faces (as ``data.py`` loads them) and the five prompt sets of ``classes``.
+    """Embeds labelled faces (as ``data/faces.py`` loads them) and the five prompt sets of ``classes``.
 
     Faces of other classes, and images in which the recipe lets faces be looked for and none is
     found, are left out, and their numbers are printed. Raises ValueError when none is left, OSError

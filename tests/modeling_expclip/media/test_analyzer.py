@@ -112,6 +112,9 @@ def test_a_plain_clip(clip_folder):
         ({"margin": -0.1}, ValueError, "cannot be negative"),
         ({"precision": "fp8"}, ValueError, "'fp32' or 'bf16'"),
         ({"faces": False, "detector": halves}, ValueError, "no use with faces=False"),
+        ({"faces": False, "margin": 0.5}, ValueError, "no use with faces=False"),
+        ({"faces": False, "align": True}, ValueError, "no use with faces=False"),
+        ({"backend": "tensorrt"}, ValueError, "expected one of torch, openvino, onnx"),
         ({"backend": "onnx"}, ValueError, "expclip export --backend onnx"),
         ({"detector": "/nowhere/yunet.onnx"}, OSError, "/nowhere/yunet.onnx"),
     ],
@@ -127,8 +130,10 @@ def test_wrong_models(checkpoint):
     model, processor = load_checkpoint(checkpoint)
     with pytest.raises(ValueError, match="needs its processor"):
         FaceAnalyzer(model, faces=False)
-    with pytest.raises(ValueError, match="brings its own"):
-        FaceAnalyzer(checkpoint, processor, faces=False)
+    parts = {"image_processor": processor.image_processor, "tokenizer": processor.tokenizer}
+    for source in (checkpoint, FacialExpressionPipeline(model=model, **parts)):
+        with pytest.raises(ValueError, match="brings its own"):
+            FaceAnalyzer(source, processor, faces=False)
     with pytest.raises(FileNotFoundError, match="no folder 'nowhere'"):
         FaceAnalyzer("nowhere", faces=False)
 
@@ -142,19 +147,48 @@ def test_wrong_models(checkpoint):
     ],
 )
 def test_wrong_words(analyzer, options, message):
-    for call in (analyzer.photo, analyzer.video):
+    """Said when it is called, and not when the first answer is wanted."""
+    for call in (analyzer.photo, analyzer.photos, analyzer.stream, analyzer.video):
         with pytest.raises(ValueError, match=message):
-            list(call(picture() if call == analyzer.photo else "film.mp4", **options))
+            call([] if call in (analyzer.photos, analyzer.stream) else "film.mp4", **options)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"window": 0}, "longer than 0"), ({"window": 1, "clip": "uniform"}, "not both"), ({"fps": 0}, "more than 0")],
+    [
+        ({"window": 0}, "longer than 0"),
+        ({"window": 1, "clip": "uniform"}, "leave window and fps out"),
+        ({"fps": 1, "clip": "uniform"}, "leave window and fps out"),
+        ({"fps": 0}, "more than 0"),
+        ({"clip": "middle"}, "clip must be 'uniform' or 'paper', got 'middle'"),
+    ],
 )
 def test_wrong_calls_of_video(analyzer, tmp_path, options, message):
-    picture().save(tmp_path / "0.png")
     with pytest.raises(ValueError, match=message):
-        list(analyzer.video(tmp_path, frames_fps=25, **options))
+        analyzer.video(tmp_path, frames_fps=25, **options)
+
+
+def test_one_path_is_not_many_photos(analyzer, tmp_path):
+    for path in ("a.jpg", tmp_path / "a.jpg"):
+        with pytest.raises(ValueError, match=r"photos takes many images, got the path .*a\.jpg"):
+            analyzer.photos(path)
+
+
+def test_a_model_in_memory_is_what_answers(checkpoint, tmp_path, monkeypatch):
+    """Also where it was loaded from a folder with an exported tower: it may have changed since."""
+    model, processor = load_checkpoint(checkpoint)
+    monkeypatch.setattr("modeling_expclip.media.analyzer.exported_backend", lambda folder: "onnx")
+    towers = []
+    monkeypatch.setattr(
+        "modeling_expclip.media.analyzer.load_image_tower",
+        lambda source, backend: (
+            towers.append((source, backend)) or (lambda pixels: pixels[:, :1, 0, :1].expand(-1, 1, 1, 48)[:, 0, 0])
+        ),
+    )
+    FaceAnalyzer(model, processor, faces=False).photo(picture())
+    assert towers == []
+    FaceAnalyzer(checkpoint, faces=False).photo(picture())
+    assert towers == [(str(checkpoint), "onnx")]
 
 
 def test_prompts_are_encoded_once_for_a_stream(analyzer, monkeypatch):
