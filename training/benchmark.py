@@ -34,7 +34,9 @@ def main(argv: list[str] | None = None, prog: str = f"python -m {__spec__.name}"
         metavar="NAME=[LAYOUT=]PATH",
         help=f"a benchmark ({', '.join(LABEL_SETS)}), or any other name for labelled data of your own",
     )
-    parser.add_argument("--prompts", nargs="+", choices=["all", *PROMPT_SETS], default=["all"])
+    parser.add_argument(
+        "--prompts", nargs="+", choices=["all", *PROMPT_SETS], default=["all"], help="prompt sets (default: all)"
+    )
     candidates = parser.add_mutually_exclusive_group()
     candidates.add_argument(
         "--labels", metavar="A,B,C", help="candidates for data of your own (default: its own classes)"
@@ -68,13 +70,26 @@ def main(argv: list[str] | None = None, prog: str = f"python -m {__spec__.name}"
         help="adds a column uar_minN, the mean recall of the classes with at least N samples (uar: of the classes that occur)",
     )
     parser.add_argument("--group", metavar="COLUMN", help="Parquet column with a group of people; scores each group")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="folder for results.csv, report.md and predictions"
+    )
+    parser.add_argument("--batch-size", type=int, default=64, help="images in one forward pass (default: %(default)s)")
+    parser.add_argument(
+        "--dtype",
+        choices=["float32", "bfloat16", "float16"],
+        default="float32",
+        help="number format of the models (default: %(default)s)",
+    )
     parser.add_argument(
         "--expect", choices=["reported"], help="compare with the paper's logs; exit code 1 beyond --tolerance"
     )
-    parser.add_argument("--tolerance", type=float, default=1.5, metavar="POINTS")
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=1.5,
+        metavar="POINTS",
+        help="percentage points that a result may differ from a reported one (default: %(default)s)",
+    )
     arguments = parser.parse_args(argv)
     own, class_names = _listed(arguments.labels), _listed(arguments.class_names)
     if arguments.label_set:

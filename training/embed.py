@@ -28,7 +28,14 @@ def main(argv: list[str] | None = None, prog: str = f"python -m {__spec__.name}"
     parser.add_argument("--output", type=Path, required=True, metavar="CACHE", help="the embedding cache")
     parser.add_argument("--shard-size", type=int, default=4096, help="rows a shard (default: %(default)s)")
     parser.add_argument("--streaming", action="store_true", help="read Parquet or a Hub data set without converting it")
-    parser.add_argument("--override", nargs="+", action="extend", default=[], metavar="SECTION.KEY=VALUE")
+    parser.add_argument(
+        "--override",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="recipe fields to change, such as training.max_steps=100",
+    )
     arguments = parser.parse_args(argv)
 
     from .embeddings.fill import embed

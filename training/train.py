@@ -29,7 +29,13 @@ def main(argv: list[str] | None = None, prog: str = f"python -m {__spec__.name}"
         metavar="[LAYOUT=]PATH",
         help="or faces, to run CLIP and teacher again in every epoch as the paper does",
     )
-    parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of the run and of the checkpoint it ends in",
+    )
     parser.add_argument(
         "--evaluate",
         action="append",
@@ -38,7 +44,14 @@ def main(argv: list[str] | None = None, prog: str = f"python -m {__spec__.name}"
         help="labelled faces to score zero-shot along training; may be repeated",
     )
     parser.add_argument("--label-set", choices=LABEL_SETS, default="rafdb", help="classes of --evaluate")
-    parser.add_argument("--override", nargs="+", action="extend", default=[], metavar="SECTION.KEY=VALUE")
+    parser.add_argument(
+        "--override",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="recipe fields to change, such as training.max_steps=100",
+    )
     arguments = parser.parse_args(argv)
     wrong = [pair for pair in arguments.evaluate if not all(pair.partition("="))]
     if wrong:

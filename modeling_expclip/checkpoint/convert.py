@@ -100,7 +100,13 @@ def convert_released(name: str, output: str | Path) -> None:
     released = RELEASED[name]
     with tempfile.TemporaryDirectory() as folder:
         head = Path(folder) / Path(released.head).name
-        torch.hub.download_url_to_file(released.head, str(head))
+        try:
+            torch.hub.download_url_to_file(released.head, str(head))
+        except OSError as error:
+            raise OSError(
+                f"the released head cannot be fetched from {released.head} ({error}); fetch it elsewhere, and the CLIP "
+                f"{released.clip}, and give both to `expclip convert --clip DIR --head FILE.pth`"
+            ) from error
         content = head.read_bytes()
         blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()  # noqa: S324, git's own
         if blob != released.blob:

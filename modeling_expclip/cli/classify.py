@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("classify", help="label faces in images, photos, folders, videos and Parquet files")
+    command = commands.add_parser(
+        "classify",
+        help="label faces in images, photos, folders, videos and Parquet files",
+        description="Label faces in images, photos, folders, videos and Parquet files.",
+    )
     add = command.add_argument
     paths = add(
         "paths",
@@ -56,7 +60,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="find faces first, numbered from 0, the largest first (default: inputs are face crops, and you are told if "
         "they do not look it)",
     )
-    add("--margin", type=float, help="around a face, as a share of its size (default: 0)")
+    add("--margin", type=float, help="room left around a face, as a share of its size (default: 0)")
     add("--align", action="store_true", help="turn faces so that the eyes are level")
     add(
         "--detector",
@@ -73,21 +77,32 @@ def add(commands: argparse._SubParsersAction) -> None:
     add(
         "--clip",
         choices=("uniform", "paper"),
-        help="one row for a whole video, from 16 frames; paper: of clips of 16 frames or fewer only the first, as its code does",
+        help="one row for a whole video, from 16 frames; uniform: the middle of each of 16 equal parts; paper: the same, but of a video of 16 frames or fewer only the first one, as the paper's code does",
     )
     add("--frames-fps", type=float, metavar="N", help="each folder is one video of frames, N for each second")
     add("--plot", type=Path, metavar="DIR", help="a PNG timeline of each video, in this folder")
 
     speed = command.add_argument_group("speed")
     add = speed.add_argument
-    add("--batch-size", type=int, default=16, metavar="N", help="faces a forward pass (default: %(default)s)")
+    add(
+        "--batch-size",
+        type=int,
+        default=16,
+        metavar="N",
+        help="number of faces in one forward pass (default: %(default)s)",
+    )
     add("--workers", type=int, default=2, metavar="N", help="threads that read and crop (default: %(default)s)")
     add(
         "--backend",
         choices=("torch", "openvino", "onnx"),
-        help="of an exported model (default: what it was exported for)",
+        help="runtime of an exported model (default: the one it was exported for)",
     )
-    add("--precision", choices=("fp32", "bf16"), default="fp32", help="of torch (default: %(default)s)")
+    add(
+        "--precision",
+        choices=("fp32", "bf16"),
+        default="fp32",
+        help="number format of torch's image tower (default: %(default)s)",
+    )
     add("--compile", action="store_true", help="torch.compile the image tower")
     command.set_defaults(run=run)
 
@@ -96,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
     labels, top_k = labels_of(arguments), arguments.top_k
     words = {"labels": labels, "prompts": prompts_of(arguments)}
 
-    from ..media.analyzer import FaceAnalyzer
+    from ..media.analyzer import FPS, FaceAnalyzer
     from ..media.classify import Classifier
     from ..media.crop_check import crops_warning
     from ..media.plot import Timelines
@@ -132,7 +147,7 @@ def run(arguments: argparse.Namespace) -> int:
             workers=arguments.workers,
         )
         if arguments.faces is None:
-            first = first_images(sources, video["fps"], arguments.frames_fps)
+            first = first_images(sources, video["fps"] or FPS, arguments.frames_fps)
             if (warning := crops_warning(first)) is not None:
                 print(f"{warning}: add --faces to find faces first, or --no-faces if they are crops", file=sys.stderr)
         for found in Classifier(analyzer, words, video)(sources, None if journal is None else journal.reached):
@@ -227,7 +242,7 @@ def _video(arguments: argparse.Namespace) -> dict[str, Any]:
     from ..media.analyzer import FPS
 
     return {
-        "fps": FPS if arguments.fps is None else arguments.fps,
+        "fps": FPS if arguments.fps is None and arguments.clip is None else arguments.fps,
         "window": arguments.window,
         "clip": arguments.clip,
         "frames_fps": arguments.frames_fps,

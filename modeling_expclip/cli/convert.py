@@ -12,7 +12,11 @@ from .replace import output_folder
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("convert", help="turn a CLIP and a released head into a checkpoint")
+    command = commands.add_parser(
+        "convert",
+        help="turn a CLIP and a released head into a checkpoint",
+        description="Turn a CLIP and a released head into a checkpoint.",
+    )
     source = command.add_mutually_exclusive_group(required=True)
     source.add_argument("--clip", help="folder or Hub id of a CLIP; needs --head")
     source.add_argument("--released", choices=("b32", "b16", "l14"), help="download one of the paper's models")

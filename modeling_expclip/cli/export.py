@@ -11,7 +11,11 @@ from .replace import output_folder
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("export", help="merge, and compile the image tower for OpenVINO or ONNX Runtime")
+    command = commands.add_parser(
+        "export",
+        help="merge, and compile the image tower for OpenVINO or ONNX Runtime",
+        description="Merge, and compile the image tower for OpenVINO or ONNX Runtime.",
+    )
     add_model(command)
     command.add_argument("--backend", required=True, choices=("openvino", "onnx"), help="what is to run it")
     command.add_argument(

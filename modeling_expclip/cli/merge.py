@@ -11,7 +11,11 @@ from .replace import output_folder
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("merge", help="fold the head into CLIP: a plain CLIPModel, same predictions")
+    command = commands.add_parser(
+        "merge",
+        help="fold the head into CLIP: a plain CLIPModel, same predictions",
+        description="Fold the head into CLIP: a plain CLIPModel, same predictions.",
+    )
     add_model(command)
     add_output_folder(command)
     command.set_defaults(run=run)

@@ -10,7 +10,10 @@ from .. import MINI
 
 def add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--model", default=MINI, help="checkpoint folder or Hub id (default: the embedded expclip-mini)"
+        "--model",
+        type=lambda name: MINI if name == "expclip-mini" and not Path(name).exists() else name,
+        default=MINI,
+        help="checkpoint folder or Hub id (default: expclip-mini, the embedded model)",
     )
 
 

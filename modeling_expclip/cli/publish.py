@@ -10,7 +10,11 @@ from .exit_codes import MISMATCH, OK
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("publish", help="verify a checkpoint and put it on the Hub, with its card")
+    command = commands.add_parser(
+        "publish",
+        help="verify a checkpoint and put it on the Hub, with its card",
+        description="Verify a checkpoint and put it on the Hub, with its card.",
+    )
     command.add_argument("--model", required=True, metavar="DIR", help="checkpoint folder")
     command.add_argument("--repo", required=True, metavar="ID", help="model repository, OWNER/NAME; made if need be")
     command.add_argument("--private", action="store_true", help="only for you or your organisation")

@@ -11,7 +11,11 @@ from .options import add_model
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("verify", help="recompute a checkpoint's golden outputs")
+    command = commands.add_parser(
+        "verify",
+        help="check that a checkpoint answers as it did when it was written",
+        description="Check that a checkpoint answers as it did when it was written, from the outputs stored in it.",
+    )
     add_model(command)
     command.set_defaults(run=run)
 

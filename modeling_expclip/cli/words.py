@@ -21,7 +21,11 @@ def add_words(command: argparse.ArgumentParser, paths: argparse.Action) -> None:
         metavar="A,B,C|FILE",
         help="own labels, separated by commas; or a UTF-8 file with one a line (lines that begin with # are comments)",
     )
-    chosen.add_argument("--label-set", choices=LABEL_SETS, help="or a benchmark's (default: rafdb)")
+    chosen.add_argument(
+        "--label-set",
+        choices=LABEL_SETS,
+        help="or the labels of a benchmark (default: rafdb, which are happiness, sadness, neutral, anger, surprise, disgust, fear)",
+    )
     command.add_argument(
         "--prompts",
         nargs="+",

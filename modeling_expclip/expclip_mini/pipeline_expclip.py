@@ -238,7 +238,7 @@ def _words(tensor: torch.Tensor) -> bytes:
     count = flat.numel() // (8 * _COLUMNS)
     whole = count * 8 * _COLUMNS
     rows, rest = flat[:whole].view(torch.int64).view(count, _COLUMNS), flat[whole:].cpu().numpy().tobytes()
-    weights = torch.arange(1, 2 * count, 2, device=rows.device)
+    weights = 2 * torch.arange(count, device=rows.device) + 1
     if rows.device.type == "cpu":
         return np.einsum("i,ij->j", weights.numpy(), rows.numpy()).tobytes() + rest  # in one pass, unlike torch
     return (rows * weights[:, None]).sum(0).cpu().numpy().tobytes() + rest
