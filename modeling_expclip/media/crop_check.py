@@ -32,7 +32,7 @@ def crops_warning(images: Iterable[Any]) -> str | None:
         None where they look like face crops, or where it cannot be known: without images, without
         OpenCV, or without the detector's weights on this machine (nothing is downloaded for this).
         Else a sentence without its full stop, for the caller to add what helps there: "5 of the first 8
-        images show no face that fills them, but images are taken as face crops here".
+        images show no single face that fills them, but images are taken as face crops here".
     """
     weights = weights_at_hand()
     if weights is None:
@@ -47,8 +47,8 @@ def crops_warning(images: Iterable[Any]) -> str | None:
     if not others or sum(others) < min(_SEVERAL, len(others)):
         return None
     if len(others) == 1:
-        return "the image shows no face that fills it, but images are taken as face crops here"
-    return f"{sum(others)} of the first {len(others)} images show no face that fills them, but images are taken as face crops here"
+        return "the image shows no single face that fills it, but images are taken as face crops here"
+    return f"{sum(others)} of the first {len(others)} images show no single face that fills them, but images are taken as face crops here"
 
 
 def _readable(images: Iterable[Any]):
@@ -60,5 +60,8 @@ def _readable(images: Iterable[Any]):
 
 
 def _is_crop(image, detector: FaceDetector) -> bool:
-    areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (face.box for face in detector(image))]
-    return max(areas, default=0) >= _FILLS * image.width * image.height
+    """Whether one face fills the image, and no other of a quarter of its size stands beside it."""
+    areas = sorted((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (face.box for face in detector(image)))
+    if not areas or areas[-1] < _FILLS * image.width * image.height:
+        return False
+    return len(areas) < 2 or areas[-2] < areas[-1] / 4

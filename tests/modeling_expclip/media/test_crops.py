@@ -43,11 +43,28 @@ def test_what_is_said_and_when(red_is_a_face):
     crop, small, none = holding(70), holding(40), holding(0)
     assert crops_warning([crop] * 8) is None
     assert crops_warning([crop] * 6 + [small, none]) is None, "no detector finds every face"
-    message = "3 of the first 8 images show no face that fills them, but images are taken as face crops here"
+    message = "3 of the first 8 images show no single face that fills them, but images are taken as face crops here"
     assert crops_warning([crop] * 5 + [small, none, none]) == message
-    assert crops_warning([none]) == "the image shows no face that fills it, but images are taken as face crops here"
+    assert (
+        crops_warning([none]) == "the image shows no single face that fills it, but images are taken as face crops here"
+    )
     assert crops_warning([none, crop]) is None and "2 of the first 2" in crops_warning([none, small])
     assert crops_warning([]) is None
+
+
+def test_several_faces_are_no_crop(monkeypatch):
+    """A face that fills a third of a group photo does not make it a crop."""
+
+    def detector(*others):
+        boxes = [(0, 0, 60, 60), *others]
+        monkeypatch.setattr(
+            crops, "FaceDetector", lambda *_: lambda _: [Face(box, 0.9, ((0.0, 0.0),) * 5) for box in boxes]
+        )
+        monkeypatch.setenv("EXPCLIP_YUNET", "some file")
+        return crops_warning([Image.new("RGB", (SIDE, SIDE))])
+
+    assert detector() is None and detector((70, 70, 80, 80)) is None
+    assert "no single face that fills it" in detector((60, 60, 95, 95))
 
 
 def test_no_more_than_eight_are_taken_and_damaged_ones_passed_over(red_is_a_face, tmp_path):
@@ -76,7 +93,7 @@ def test_classify_says_so_once_unless_it_was_told(red_is_a_face, checkpoint, tmp
     classify = ["classify", str(tmp_path), "--model", str(checkpoint)]
     assert main(classify) == 0
     assert capsys.readouterr().err.splitlines() == [
-        "8 of the first 8 images show no face that fills them, but images are taken as face crops here: "
+        "8 of the first 8 images show no single face that fills them, but images are taken as face crops here: "
         "add --faces to find faces first, or --no-faces if they are crops"
     ]
     assert main([*classify, "--no-faces"]) == 0 and capsys.readouterr().err == ""

@@ -180,7 +180,7 @@ def test_scenes_taken_for_crops_are_said_once(tmp_path, scenes, described, clip_
 
     def warning(images):
         looked_at.append(sum(1 for _ in images))
-        return "6 of the first 6 images show no face that fills them, but images are taken as face crops here"
+        return "6 of the first 6 images show no single face that fills them, but images are taken as face crops here"
 
     monkeypatch.setattr(data, "crops_warning", warning)
     embed(described(), [str(path)], tmp_path / "cache", 4)
