@@ -7,16 +7,18 @@ to a square and does not normalise). Files that strangers send are read with lim
 from __future__ import annotations
 
 import io
+import os
 import struct
+import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 from transformers import AutoProcessor, BatchFeature, CLIPImageProcessorPil, ProcessorMixin
-from transformers.image_utils import load_image
 
 from .configuration_expclip import ExpCLIPConfig
 
@@ -24,6 +26,8 @@ from .configuration_expclip import ExpCLIPConfig
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "TGA", "ICO")
 _DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _STRIP = 2**20  # pixels
+_URL_SECONDS = 60
+_URL_BYTES = 100 * 2**20
 _ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -52,19 +56,16 @@ def open_image(image: Any, timeout: float | None = None) -> Image.Image:
     Args:
         image: a path, a URL, a file or its content, a PIL image, an array (height, width, 3) uint8 of RGB, or a row of `datasets`
             with a column ``image``.
-        timeout: seconds, for a URL.
+        timeout: seconds, for a URL. Default: 60.
 
-    Raises ValueError for what is none of these, OSError for a file that is no image, or damaged.
+    Raises ValueError for what is none of these, OSError for a file that is no image, damaged, or cannot be fetched.
     """
     if isinstance(image, Mapping):
         image = from_row(image)
     if isinstance(image, np.ndarray):
         return from_array(image)
     if isinstance(image, str) and image.startswith(("http://", "https://")):
-        try:
-            image = load_image(image, timeout=timeout)
-        except Exception as error:  # of the HTTP library that transformers uses, which has changed
-            raise OSError(f"{image!r} cannot be fetched as an image: {error}") from error
+        image = _fetch(image, timeout or _URL_SECONDS)
     if isinstance(image, Image.Image):
         return to_rgb(image)
     if isinstance(image, bytes):
@@ -73,6 +74,8 @@ def open_image(image: Any, timeout: float | None = None) -> Image.Image:
         raise ValueError(
             f"expected a path, a URL, a file's content, an array or a PIL image, got {type(image).__name__}"
         )
+    if isinstance(image, (str, Path)) and os.path.exists(image) and not os.path.isfile(image):
+        raise OSError(f"{image} is a directory, a FIFO or a device; give a file")
     try:
         with Image.open(image, formats=readable_formats()) as opened:
             return to_rgb(opened)
@@ -83,13 +86,28 @@ def open_image(image: Any, timeout: float | None = None) -> Image.Image:
         raise OSError(f"{name} is damaged, cut off or of a kind that is not read: {error}") from error
 
 
+def _fetch(url: str, seconds: float) -> bytes:
+    """What an address answers with, of at most _URL_BYTES. Pillow then reads it as it reads a file."""
+    content, end = bytearray(), time.monotonic() + seconds
+    try:
+        with httpx.stream("GET", url, timeout=seconds, follow_redirects=True) as answer:
+            answer.raise_for_status()
+            for part in answer.iter_bytes():
+                content += part
+                if len(content) > _URL_BYTES or time.monotonic() > end:
+                    raise ValueError(f"it is larger than {_URL_BYTES} bytes, or slower than {seconds} seconds")
+    except Exception as error:  # of the HTTP library
+        raise OSError(f"{url!r} cannot be fetched: {type(error).__name__}: {error}") from error
+    return bytes(content)
+
+
 def from_row(row: Mapping[str, Any]) -> Any:
     """What a row of `datasets` holds as its ``image``, or an image that `datasets` did not decode: ``{"bytes", "path"}``."""
     image = row.get("image", row)
     if isinstance(image, Mapping):
         if not (image.get("bytes") or image.get("path")):
             raise ValueError(f"expected a row with a column 'image', got one with {', '.join(map(str, row))}")
-        image = image.get("bytes") or image["path"]
+        image = image.get("bytes") or Path(image["path"])  # never an address, which a stranger's row could name
     return image
 
 

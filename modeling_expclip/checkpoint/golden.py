@@ -30,6 +30,14 @@ _TENSORS = ("images", "pixel_values", "logits_per_image")
 _METADATA = ("prompts", "logit_tolerance", "pixel_tolerance", "transformers", "torch", "sha256")
 
 
+# What travels in a checkpoint: five files, and those of 0.1.
+_CODE = tuple(
+    f"{name}.py"
+    for name in "configuration_expclip modeling_expclip processing_expclip pipeline_expclip prompts "
+    "backends faces stream timeline tracking video".split()
+)
+
+
 class VerificationError(ValueError):
     """A checkpoint no longer gives the outputs it was written with."""
 
@@ -101,6 +109,17 @@ def compare(model: CLIPModel, processor: ProcessorMixin, source: str | Path) -> 
                 f"{source}: changed since the checkpoint was written: {', '.join(changed)} ({written})"
             )
     return differences
+
+
+def files_of(folder: Path) -> set[str]:
+    """The names of a checkpoint folder's own files, by its golden outputs, its configs and what travels with them.
+
+    Raises VerificationError or OSError where `folder` is no checkpoint that `write` was called for.
+    """
+    _, metadata = _read(str(folder / NAME))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    code = _CODE if isinstance(config, dict) and config.get("auto_map") else ()
+    return {NAME, "README.md", *metadata["sha256"], *code, *(path.name for path in folder.glob("image_tower.*"))}
 
 
 def _read(path: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -187,11 +187,13 @@ def _take_up(journal: Journal, summary: table.Summary, timelines: Timelines | No
 
 def _check(arguments: argparse.Namespace, videos: bool) -> None:
     """Raises ValueError for what could only be noticed late, or never."""
+    from ..media.detectors import MAX_MARGIN
+
     for name in ("margin", "align", "detector"):
         if not arguments.faces and getattr(arguments, name) not in (None, False):
             raise ValueError(f"--{name} is about the faces in photos; add --faces")
-    if arguments.margin is not None and arguments.margin < 0:
-        raise ValueError(f"--margin {arguments.margin}: the margin around a face cannot be negative")
+    if arguments.margin is not None and not 0 <= arguments.margin <= MAX_MARGIN:
+        raise ValueError(f"--margin {arguments.margin}: the margin around a face must lie between 0 and {MAX_MARGIN}")
     for name in ("fps", "window", "frames_fps"):
         value = getattr(arguments, name)
         if value is not None and not value > 0:

@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from ..checkpoint.convert import convert, convert_released
 
-    with output_folder(arguments.output, arguments.clip, arguments.overwrite) as output:
+    with output_folder(arguments.output, (arguments.clip, arguments.head), arguments.overwrite) as output:
         if arguments.released is not None:
             convert_released(arguments.released, output)
         else:

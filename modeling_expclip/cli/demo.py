@@ -22,8 +22,14 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument("--model", help="checkpoint folder or Hub id (default: the embedded expclip-mini)")
     command.add_argument("--host", help="address to listen on (default: 127.0.0.1, which only this machine reaches)")
-    command.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
+    command.add_argument("--port", type=_port, help="port (default: the first free one from 7860)")
     command.set_defaults(run=run)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; it is a number up to 65535")
+    return int(text)
 
 
 def run(arguments: argparse.Namespace) -> int:

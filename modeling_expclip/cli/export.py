@@ -31,7 +31,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from ..exporters.export import export
 
-    with output_folder(arguments.output, arguments.model, arguments.overwrite) as output:
+    with output_folder(arguments.output, (arguments.model, *arguments.calibration), arguments.overwrite) as output:
         export(arguments.model, output, arguments.backend, arguments.precision, arguments.calibration)
     written = printable(str(arguments.output))
     print(f"wrote and verified {written}: image tower for {arguments.backend}, {arguments.precision}")

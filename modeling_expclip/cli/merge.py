@@ -24,7 +24,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from ..checkpoint.merge import merge
 
-    with output_folder(arguments.output, arguments.model, arguments.overwrite) as output:
+    with output_folder(arguments.output, (arguments.model,), arguments.overwrite) as output:
         merge(arguments.model, output)
     print(f"wrote and verified {printable(str(arguments.output))}: a plain CLIPModel")
     return OK

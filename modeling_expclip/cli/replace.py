@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..system.files import check_apart
 
-_MADE_BY_US = ("config.json", "golden.safetensors")
-
 
 @contextmanager
-def output_folder(output: Path, source: str | None, overwrite: bool) -> Iterator[Path]:
+def output_folder(output: Path, sources: Sequence[str | Path | None], overwrite: bool) -> Iterator[Path]:
     """Gives the folder to write a checkpoint to, which becomes `output` at the end.
 
     Without `overwrite`, or where nothing is there, that is `output` itself: who writes it refuses what
@@ -23,25 +21,22 @@ def output_folder(output: Path, source: str | None, overwrite: bool) -> Iterator
 
     Args:
         output: as given with `--output`.
-        source: the checkpoint it is made from, if any.
+        sources: the folders, files and Hub ids it is made from.
         overwrite: as given with `--overwrite`.
 
     Raises:
-        FileExistsError: for something that is there and is not to be replaced, or is no checkpoint.
-        ValueError: where `output` is, holds or lies in `source`.
+        FileExistsError: for something that is there and is not to be replaced: without `overwrite`, and
+            where it is no checkpoint, holds more than one, or is where the command runs.
+        ValueError: where `output` is, holds or lies in one of `sources`.
     """
     place = Path(os.path.realpath(output))
-    if source is not None and Path(source).is_dir():
-        check_apart(place, Path(source))
+    check_apart(place, *(Path(source) for source in sources if source is not None and Path(source).exists()))
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         yield output
         return
     if not overwrite:
         raise FileExistsError(f"{output} is there already; add --overwrite to replace it, or choose another --output")
-    if not all((place / name).is_file() for name in _MADE_BY_US):
-        raise FileExistsError(
-            f"{output} is no checkpoint that expclip wrote, so --overwrite does not replace it; choose another --output"
-        )
+    _check_ours(place, output)
     new, old = (place.with_name(f".{place.name}.{kind}-{uuid.uuid4().hex[:12]}") for kind in ("new", "old"))
     try:
         yield new
@@ -54,3 +49,22 @@ def output_folder(output: Path, source: str | None, overwrite: bool) -> Iterator
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def _check_ours(place: Path, output: Path) -> None:
+    """Raises FileExistsError where `place` may hold what nobody could write again."""
+    from ..checkpoint.golden import files_of
+
+    if place == Path.cwd() or place in Path.cwd().parents:
+        raise FileExistsError(f"{output} is, or holds, the folder this runs in, so --overwrite does not replace it")
+    try:
+        ours = files_of(place)
+    except (ValueError, OSError) as error:  # VerificationError among them
+        raise FileExistsError(
+            f"{output} is no checkpoint that expclip wrote, so --overwrite does not replace it; choose another --output"
+        ) from error
+    if others := sorted(path.name for path in place.iterdir() if path.name not in ours):
+        raise FileExistsError(
+            f"{output} holds more than a checkpoint ({', '.join(others[:5])}), so --overwrite does not replace it; "
+            "move that away, or choose another --output"
+        )

@@ -7,6 +7,7 @@ and a small matrix product. Travels inside every checkpoint.
 from __future__ import annotations
 
 import hashlib
+import importlib
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ class FacialExpressionPipeline(Pipeline):
         """
         if candidate_labels is not None:
             kwargs["candidate_labels"] = candidate_labels
-        several = _several(images)
+        several = several_images(images)
         if several is None:
             return super().__call__(images, **kwargs)
         if isinstance(images, (list, tuple)) and not images:
@@ -115,7 +116,7 @@ class FacialExpressionPipeline(Pipeline):
         forward = dict(labels)
         if prompts is not None:
             forward["prompts"] = check_prompts(prompts)
-        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
+        if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
             raise ValueError(f"top_k must be a whole number of at least 1, got {top_k!r}")
         preprocess = {} if timeout is None else {"timeout": timeout}
         return preprocess, forward, labels if top_k is None else {**labels, "top_k": top_k}
@@ -198,9 +199,11 @@ class FacialExpressionPipeline(Pipeline):
         return embeds.unflatten(0, (len(labels), -1)).mean(1)  # (labels, D)
 
 
-def _several(images: Any) -> Iterable[Any] | None:
+def several_images(images: Any) -> Iterable[Any] | None:
     """The images of a list, dataset or generator; None for what is one image."""
-    if isinstance(images, (str, Path, bytes, Mapping, np.ndarray, torch.Tensor)) or hasattr(images, "read"):
+    if isinstance(images, (str, Path, bytes, bytearray, memoryview, Mapping, np.ndarray, torch.Tensor)) or hasattr(
+        images, "read"
+    ):
         return None
     if isinstance(images, Iterable):
         return images
@@ -251,3 +254,4 @@ if __name__ == "modeling_expclip.pipeline_expclip":  # not in a checkpoint's cop
         pt_model=(AutoModel,),
         type="multimodal",
     )
+    importlib.import_module("modeling_expclip.modeling_expclip")  # whose class the pipeline loads

@@ -6,6 +6,7 @@ is compared with the labels' prototypes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +19,9 @@ from transformers import CLIPModel, Pipeline, ProcessorMixin
 from .. import MINI
 from ..checkpoint.load import load_checkpoint
 from ..exporters.runtimes import BACKENDS, exported_backend, load_image_tower
-from ..pipeline_expclip import FacialExpressionPipeline
+from ..pipeline_expclip import FacialExpressionPipeline, several_images
 from ..prompts import DEFAULT_PROMPTS, choose_labels
-from .detectors import DEFAULT_MARGIN, Detector, FaceDetector
+from .detectors import DEFAULT_MARGIN, MAX_MARGIN, Detector, FaceDetector
 from .stream import FoundFaces, batched, find_faces, scale_pixels
 from .tracking import Sighting, follow, in_windows
 from .video import NO_LIMITS, Frame, VideoLimits, read_frames, sample_clip
@@ -90,10 +91,13 @@ class FaceAnalyzer:
         batch_size: int = 16,
         workers: int = 2,
     ) -> None:
-        if batch_size < 1 or workers < 1:
-            raise ValueError(f"batch_size and workers must be at least 1, got {batch_size} and {workers}")
-        if margin < 0:
-            raise ValueError(f"the margin around a face cannot be negative, got {margin}")
+        for name, value in (("batch_size", batch_size), ("workers", workers)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        if not 0 <= margin <= MAX_MARGIN:
+            raise ValueError(f"the margin around a face must lie between 0 and {MAX_MARGIN}, got {margin}")
+        if detector is not None and not callable(detector) and not isinstance(detector, (str, Path)):
+            raise ValueError(f"expected a detector's file, a FaceDetector or a function, got {detector!r}")
         if not faces and (margin, align, detector) != (DEFAULT_MARGIN, False, None):
             raise ValueError(
                 "margin, align and detector are of no use with faces=False, which takes each image for one face"
@@ -148,9 +152,10 @@ class FaceAnalyzer:
             on_error: called with the number (from 0) of a photo that cannot be read, and the error; the photo then has no faces.
                 Default: the error is raised, and ends the iteration.
         """
-        if isinstance(images, (str, Path)):
-            raise ValueError(f"photos takes many images, got the path {str(images)!r}; use photo, or a list of paths")
-        return _raising(self.stream(enumerate(images), labels, label_set, prompts), on_error)
+        several = several_images(images)
+        if several is None:
+            raise ValueError(f"photos takes many images, got one ({type(images).__name__}); use photo, or pass a list")
+        return _raising(self.stream(enumerate(several), labels, label_set, prompts), on_error)
 
     def stream(
         self,
@@ -208,7 +213,7 @@ class FaceAnalyzer:
         """
         if window is not None and not window > 0:
             raise ValueError(f"a window must be longer than 0 seconds, got {window}")
-        if fps is not None and not fps > 0:
+        if fps is not None and not 0 < fps < math.inf:
             raise ValueError(f"frames per second must be more than 0, got {fps}")
         if clip not in (None, "uniform", "paper"):
             raise ValueError(f"clip must be 'uniform' or 'paper', got {clip!r}")
@@ -309,9 +314,10 @@ def _pipeline(model: Any, processor: ProcessorMixin | None, device: Any) -> Faci
     if processor is not None and isinstance(model, (str, Path, Pipeline)):
         raise ValueError(f"processor is for a model that is loaded already; {_called(model)} brings its own")
     if isinstance(model, FacialExpressionPipeline) and device is None:
+        _check_mode(model.model)
         return model
     if isinstance(model, Pipeline):
-        parts = {name: getattr(model, name, None) for name in ("model", "image_processor", "tokenizer")}
+        parts: dict[str, Any] = {name: getattr(model, name, None) for name in ("model", "image_processor", "tokenizer")}
         if missing := [name for name, part in parts.items() if part is None]:
             raise ValueError(f"the pipeline {type(model).__name__} has no {', '.join(missing)}; pass a CLIP's")
     else:
@@ -320,7 +326,13 @@ def _pipeline(model: Any, processor: ProcessorMixin | None, device: Any) -> Faci
         elif processor is None:
             raise ValueError("a loaded model needs its processor: FaceAnalyzer(model, processor)")
         parts = {"model": model, "image_processor": processor.image_processor, "tokenizer": processor.tokenizer}
+    _check_mode(parts["model"])
     return FacialExpressionPipeline(**parts, device=device)
+
+
+def _check_mode(model: torch.nn.Module) -> None:
+    if model.training:
+        raise ValueError("the model is in training mode, where dropout makes answers random; call model.eval() first")
 
 
 def _called(model: Any) -> str:

@@ -81,7 +81,7 @@ class Classifier:
                         yield number, image
                     else:
                         without[number] = image
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, LookupError) as error:
                 damage.append(named(error))
 
         def name(number: int) -> str:

@@ -31,6 +31,7 @@ _LEAST = 33  # a side of 32 or fewer makes OpenCV 4 invent faces, some of them a
 _OVERLAP = 0.3  # boxes that overlap more, by intersection over union, are one face
 
 DEFAULT_MARGIN = 0.0  # the best of six on held-out faces: python -m tests.benchmarks.face_margin
+MAX_MARGIN = 10.0  # beyond it, a crop is mostly a photo's repeated edge
 DEFAULT_THRESHOLD = 0.7
 DEFAULT_RESOLUTION = 1920
 
@@ -125,8 +126,8 @@ def crop_face(image: Image.Image, face: Face, margin: float = DEFAULT_MARGIN, al
 
     What lies outside the photo repeats the photo's edge.
     """
-    if margin < 0:
-        raise ValueError(f"the margin around a face cannot be negative, got {margin}")
+    if not 0 <= margin <= MAX_MARGIN:
+        raise ValueError(f"the margin around a face must lie between 0 and {MAX_MARGIN}, got {margin}")
     x0, y0, x1, y1 = face.box
     side = max(1, round(max(x1 - x0, y1 - y0) * (1 + 2 * margin)))
     angle = 0.0

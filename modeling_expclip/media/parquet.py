@@ -30,8 +30,10 @@ def check_images(path: str | Path) -> int:
     try:
         with pq.ParquetFile(path) as file:
             schema, count = file.schema_arrow, file.metadata.num_rows
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, LookupError) as error:
         raise ValueError(f"{path} cannot be read as Parquet: {error}") from error
+    if schema.names.count(_COLUMN) > 1:
+        raise NoImagesError(f"{path} has {schema.names.count(_COLUMN)} columns '{_COLUMN}'; give each its own name")
     if _COLUMN not in schema.names:
         raise NoImagesError(f"{path} has no column '{_COLUMN}'; its columns are {', '.join(schema.names)}")
     kind = schema.field(_COLUMN).type
@@ -72,7 +74,7 @@ def _image(value: bytes | dict[str, Any] | None) -> bytes | str:
     if content:
         return content
     if path:
-        return f"the row holds no image, only the path {path!r}; write the table with the images in it"
+        return f"the row holds no image, only the path {path!r}; write the table with the images in it (of `datasets`: Image(decode=False) shows the paths)"
     return "the row holds no image"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -69,7 +69,7 @@ def find_faces(
         key, image = item
         try:
             photo = open_image(image)
-            faces = None if detector is None else detector(photo)
+            faces = None if detector is None else list(detector(photo))
             crops = [photo] if faces is None else [crop_face(photo, face, margin, align) for face in faces]
             if not crops:
                 return key, FoundFaces(faces)
@@ -118,10 +118,19 @@ def scale_pixels(pixels: torch.Tensor, image_processor) -> torch.Tensor:
     return values
 
 
+def _pixels(image: Any) -> int:
+    """How many pixels of an image are in memory already; 0 of a file or its content."""
+    if isinstance(image, Mapping):
+        image = image.get("image")
+    if isinstance(image, np.ndarray):
+        return image.nbytes // 3
+    return math.prod(image.size) if isinstance(image, Image.Image) else 0
+
+
 def _threaded(function: Callable[[Any], Any], items: Iterable[Any], workers: int, ahead: int) -> Iterator[Any]:
     """``function`` of each item, in order; one thread draws the items, ``workers`` others work on them.
 
-    At most ``ahead`` items wait at once, and of those that are PIL images no more than _PIXELS_AHEAD pixels. When the caller stops, or is
+    At most ``ahead`` items wait at once, and of those that are decoded images no more than _PIXELS_AHEAD pixels. When the caller stops, or is
     stopped, nothing waits for the threads: a server may be answering one of them.
     """
     room = Condition()
@@ -134,7 +143,7 @@ def _threaded(function: Callable[[Any], Any], items: Iterable[Any], workers: int
         nonlocal waiting, pixels
         try:
             for item in items:
-                size = math.prod(item[1].size) if isinstance(item[1], Image.Image) else 0
+                size = _pixels(item[1])
                 with room:
                     while not stopped and waiting and (waiting >= ahead or pixels + size > _PIXELS_AHEAD):
                         room.wait()

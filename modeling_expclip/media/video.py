@@ -6,6 +6,7 @@ A video is decoded as a stream, so that an hour of it needs no more memory than 
 from __future__ import annotations
 
 import errno
+import math
 import os
 import re
 import time
@@ -117,7 +118,7 @@ def read_frames(
     Raises, after the frames that could be read, ValueError where a file is damaged, cut off, holds no picture or goes beyond a
     limit; OSError where it cannot be opened; ImportError for a file without PyAV.
     """
-    if fps is not None and not fps > 0:
+    if fps is not None and not 0 < fps < math.inf:
         raise ValueError(f"frames per second must be more than 0, got {fps}")
     due = 0
     for seconds, frame in _frames(source, frames_fps, _Meter(source, limits)):
@@ -170,7 +171,7 @@ def _frames(source: str | Path, frames_fps: float | None, meter: _Meter) -> Iter
 
 
 def _folder(folder: Path, frames_fps: float | None, meter: _Meter) -> Iterator[tuple[float, Image.Image]]:
-    if frames_fps is None or not frames_fps > 0:
+    if frames_fps is None or not 0 < frames_fps < math.inf:
         raise ValueError(f"{folder} is a folder of frames: how many make a second? got {frames_fps}")
     endings = image_endings()
     files = [path for path in folder.iterdir() if path.suffix.lower() in endings and path.is_file()]

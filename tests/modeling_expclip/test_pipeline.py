@@ -26,7 +26,7 @@ def recognise(checkpoint) -> FacialExpressionPipeline:
 
 INSTALLED = """
 import sys
-import modeling_expclip
+{first}
 from transformers import pipeline
 
 folder, image = sys.argv[1:]
@@ -41,11 +41,21 @@ assert "transformers_modules" not in sys.modules, "the checkpoint's own code was
 """
 
 
-def test_by_task_name_without_trust_where_the_library_is_installed(checkpoint, tmp_path):
-    """Nothing but ``import modeling_expclip`` before it, and nothing of the checkpoint's code."""
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import modeling_expclip",
+        "import modeling_expclip.pipeline_expclip",
+        "import transformers.pipelines, modeling_expclip",
+    ],
+)
+def test_by_task_name_without_trust_where_the_library_is_installed(checkpoint, tmp_path, first):
+    """Nothing but the import before it, and nothing of the checkpoint's code."""
     picture().save(tmp_path / "face.png")
     run = subprocess.run(
-        [sys.executable, "-c", INSTALLED, checkpoint, tmp_path / "face.png"], capture_output=True, text=True
+        [sys.executable, "-c", INSTALLED.replace("{first}", first), checkpoint, tmp_path / "face.png"],
+        capture_output=True,
+        text=True,
     )
     assert run.returncode == 0, run.stderr[-2000:]
 

@@ -86,7 +86,7 @@ def test_a_thread_that_waits_is_not_waited_for():
         return []
 
     pictures = [Image.new("L", (9, 9))] * 4 + [Image.new("L", (99, 99))]
-    stream = embed(enumerate(pictures), detector=detect, ahead=2)
+    stream = embed(enumerate(pictures), detector=detect, ahead=8)
     next(stream)
     assert stuck.wait(10)
     begin = time.monotonic()

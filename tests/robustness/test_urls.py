@@ -141,3 +141,40 @@ def test_control_c_works_at_once(how):
             run.kill()
         assert "KeyboardInterrupt" in spoken and run.returncode not in (0, -signal.SIGKILL)
         assert time.monotonic() - begin < 6
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PNG"])
+def test_the_pipeline_reads_addresses_as_it_reads_files(recognise, tmp_path, kind):
+    """With the same formats, and deep grey and transparency as in a file."""
+    image = Image.new("RGBA", (8, 6), (255, 0, 0, 60)) if kind == "PNG" else Image.new("RGB", (8, 6), "red")
+    content = encoded(image, kind)
+    with serve(lambda request: request.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n" + content)) as address:
+        if kind == "EPS":  # Pillow would run Ghostscript on it
+            with pytest.raises(OSError, match="cannot identify"):
+                recognise(f"{address}/a.eps")
+        else:
+            assert recognise(f"{address}/a.png") == recognise(content)
+
+
+def test_the_pipeline_says_why_an_address_cannot_be_fetched(recognise):
+    missing, slow = b"HTTP/1.0 404 Not Found\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\n"
+    with (
+        serve(lambda request: request.wfile.write(missing)) as address,
+        pytest.raises(OSError, match="cannot be fetched: .*404"),
+    ):
+        recognise(f"{address}/a.png")
+    with pytest.raises(OSError, match="cannot be fetched"):
+        recognise("http://127.0.0.1:9/a.png")
+    with (
+        serve(lambda request: drip(request, slow)) as address,
+        within(8),
+        pytest.raises(OSError, match="slower than 1 seconds"),
+    ):
+        recognise(f"{address}/a.png", timeout=1)
+
+
+def test_rows_name_files_and_no_addresses(recognise, analyzer):
+    with serve(whole) as address:
+        for read in (recognise, analyzer.photo):
+            with pytest.raises(OSError, match="No such file"):
+                read({"bytes": None, "path": f"{address}/a.png"})

@@ -11,6 +11,7 @@ from transformers import pipeline
 
 from modeling_expclip import LABEL_SETS, MINI, FaceAnalyzer, FacialExpressionPipeline, load_checkpoint
 from modeling_expclip.media.detectors import Face
+from modeling_expclip.media.stream import find_faces
 from tests.conftest import picture
 
 SEVEN = LABEL_SETS["rafdb"]
@@ -109,7 +110,10 @@ def test_a_plain_clip(clip_folder):
     [
         ({"batch_size": 0}, ValueError, "at least 1"),
         ({"workers": 0}, ValueError, "at least 1"),
-        ({"margin": -0.1}, ValueError, "cannot be negative"),
+        ({"margin": float("nan")}, ValueError, "must lie between 0 and 10"),
+        ({"batch_size": 2.5}, ValueError, "batch_size must be a whole number"),
+        ({"detector": 5}, ValueError, "a FaceDetector or a function, got 5"),
+        ({"margin": -0.1}, ValueError, "must lie between 0 and 10"),
         ({"precision": "fp8"}, ValueError, "'fp32' or 'bf16'"),
         ({"faces": False, "detector": halves}, ValueError, "no use with faces=False"),
         ({"faces": False, "margin": 0.5}, ValueError, "no use with faces=False"),
@@ -168,10 +172,50 @@ def test_wrong_calls_of_video(analyzer, tmp_path, options, message):
         analyzer.video(tmp_path, frames_fps=25, **options)
 
 
-def test_one_path_is_not_many_photos(analyzer, tmp_path):
-    for path in ("a.jpg", tmp_path / "a.jpg"):
-        with pytest.raises(ValueError, match=r"photos takes many images, got the path .*a\.jpg"):
-            analyzer.photos(path)
+def test_one_image_is_not_many_photos(analyzer, tmp_path):
+    """It would be taken for its rows of pixels, its bytes, or the letters of its name."""
+    for image in (
+        "a.jpg",
+        tmp_path / "a.jpg",
+        np.asarray(picture()),
+        b"x",
+        bytearray(b"x"),
+        {"image": picture()},
+        picture(),
+    ):
+        with pytest.raises(ValueError, match=f"photos takes many images, got one .{type(image).__name__}"):
+            analyzer.photos(image)
+
+
+def test_a_detector_that_returns_nothing_is_not_no_detector(checkpoint):
+    with pytest.raises(TypeError, match="NoneType"):
+        FaceAnalyzer(checkpoint, detector=lambda image: None).photo(picture())
+
+
+def test_training_mode_is_refused(checkpoint):
+    model, processor = load_checkpoint(checkpoint)
+    parts = {"image_processor": processor.image_processor, "tokenizer": processor.tokenizer}
+    for source in ((model, processor), (FacialExpressionPipeline(model=model, **parts),)):
+        model.train()
+        with pytest.raises(ValueError, match="training mode"):
+            FaceAnalyzer(*source, faces=False)
+
+
+def test_arrays_that_wait_are_counted(checkpoint):
+    """As PIL's images are: however large a batch, no more than some 34 million pixels wait."""
+    analyzer, drawn = FaceAnalyzer(checkpoint, faces=False, batch_size=64), []
+
+    def arrays():
+        for number in range(60):
+            drawn.append(number)
+            yield np.zeros((3000, 3000, 3), np.uint8) if number else picture()
+
+    found = find_faces(
+        ((n, a) for n, a in enumerate(arrays())), analyzer.pipeline.image_processor, None, 0.0, False, 1, 128
+    )
+    next(found)
+    assert len(drawn) < 10
+    found.close()
 
 
 def test_a_model_in_memory_is_what_answers(checkpoint, tmp_path, monkeypatch):

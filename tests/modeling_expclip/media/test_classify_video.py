@@ -178,7 +178,7 @@ def test_a_film_without_faces(yunet, tmp_path, capsys):  # noqa: F811
     [
         (["--margin", "0.2"], "--margin is about the faces in photos; add --faces"),
         (["--align"], "add --faces"),
-        (["--faces", "--margin", "-1"], "cannot be negative"),
+        (["--faces", "--margin", "-1"], "must lie between 0 and 10"),
         (["--batch-size", "0"], "at least 1"),
         (["--window", "2"], "there is none among the paths"),
         (["FILM", "--fps", "0"], "--fps 0.0 must be more than 0"),

@@ -142,5 +142,5 @@ def test_aligned_eyes_are_level(yunet, real_faces):
 
 
 def test_negative_margin():
-    with pytest.raises(ValueError, match="cannot be negative, got -0.1"):
+    with pytest.raises(ValueError, match="between 0 and 10.0, got -0.1"):
         crop_face(picture(), face((0, 0, 9, 9)), margin=-0.1)

@@ -184,7 +184,7 @@ def test_scenes_taken_for_crops_are_said_once(tmp_path, scenes, described, clip_
 
     monkeypatch.setattr(data, "crops_warning", warning)
     embed(described(), [str(path)], tmp_path / "cache", 4)
-    assert capsys.readouterr().err.count(f"{path}: 6 of the first 6 images show no face") == 1
+    assert capsys.readouterr().err.count(f"{path}: 6 of the first 6 images show no single face") == 1
     embed(described(), [str(path)], tmp_path / "streamed", 4, streaming=True)
     assert capsys.readouterr().err.count("here: --override faces.crop=detect finds the faces") == 1
     load_zero_shot(str(path), FrozenClip(described().clip), LABELS, FacesRecipe())
