@@ -21,7 +21,7 @@ from tests.sync import CODE, LIBRARY
 
 ROOT = LIBRARY.parent
 PACKAGES = ("modeling_expclip", "training", "space")
-LIGHT = {"httpx", "torch", "transformers", "PIL", "numpy", "packaging", "huggingface_hub", "safetensors"}
+LIGHT = {"torch", "transformers", "PIL", "numpy", "packaging", "huggingface_hub", "safetensors"}
 
 
 def complaints_about(package: str, rule) -> list[str]:

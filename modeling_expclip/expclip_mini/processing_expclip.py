@@ -10,12 +10,12 @@ import io
 import os
 import struct
 import time
+import urllib.request
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 from transformers import AutoProcessor, BatchFeature, CLIPImageProcessorPil, ProcessorMixin
@@ -86,17 +86,25 @@ def open_image(image: Any, timeout: float | None = None) -> Image.Image:
         raise OSError(f"{name} is damaged, cut off or of a kind that is not read: {error}") from error
 
 
+def url_opener() -> urllib.request.OpenerDirector:
+    """Opens http and https addresses; urllib's usual opener follows redirections to FTP too."""
+    opener = urllib.request.OpenerDirector()
+    for name in "Proxy HTTP HTTPS Unknown HTTPRedirect HTTPDefaultError".split():
+        opener.add_handler(getattr(urllib.request, f"{name}Handler")())
+    opener.add_handler(urllib.request.HTTPErrorProcessor())
+    return opener
+
+
 def _fetch(url: str, seconds: float) -> bytes:
     """What an address answers with, of at most _URL_BYTES. Pillow then reads it as it reads a file."""
     content, end = bytearray(), time.monotonic() + seconds
     try:
-        with httpx.stream("GET", url, timeout=seconds, follow_redirects=True) as answer:
-            answer.raise_for_status()
-            for part in answer.iter_bytes():
+        with url_opener().open(url, timeout=seconds) as answer:
+            while part := answer.read1(2**16):
                 content += part
                 if len(content) > _URL_BYTES or time.monotonic() > end:
                     raise ValueError(f"it is larger than {_URL_BYTES} bytes, or slower than {seconds} seconds")
-    except Exception as error:  # of the HTTP library
+    except Exception as error:  # impossible addresses and answers that break off: of many kinds
         raise OSError(f"{url!r} cannot be fetched: {type(error).__name__}: {error}") from error
     return bytes(content)
 

@@ -12,7 +12,6 @@ import re
 import stat
 import struct
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,15 +22,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import IcoImagePlugin, Image, UnidentifiedImageError
 
-from ..processing_expclip import DAMAGED, from_array, from_row, readable_formats, to_rgb
+from ..processing_expclip import DAMAGED, from_array, from_row, readable_formats, to_rgb, url_opener
 
 _URL_SECONDS = 60  # in all
 _URL_SILENCE = 10  # seconds
 _URL_BYTES = 100 * 2**20
-_URL_HANDLERS = [
-    getattr(urllib.request, name)
-    for name in "ProxyHandler HTTPHandler HTTPSHandler UnknownHandler HTTPRedirectHandler HTTPDefaultErrorHandler HTTPErrorProcessor".split()
-]
 _MOST_READS = 10_000  # of a header; others have some hundred
 _MOST_CHUNK_READS = 200_000  # of a PNG's pixels: several for each chunk, which are of 8 kB usually
 _MOST_SCANS = 100  # progressive images have some ten
@@ -191,12 +186,9 @@ def _fetch(url: str) -> bytes:
 
 
 def _download(url: str) -> bytes | Exception:
-    opener = urllib.request.OpenerDirector()  # the usual one follows redirections to FTP too
-    for handler in _URL_HANDLERS:
-        opener.add_handler(handler())
     content, end = bytearray(), time.monotonic() + _URL_SECONDS
     try:
-        with opener.open(url, timeout=_URL_SILENCE) as answer:
+        with url_opener().open(url, timeout=_URL_SILENCE) as answer:
             while part := answer.read1(2**16):
                 content += part
                 if len(content) > _URL_BYTES or time.monotonic() > end:
