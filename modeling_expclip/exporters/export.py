@@ -27,7 +27,8 @@ from ..checkpoint.verify import verify_outputs
 from ..media.images import image_endings, open_image
 from ..modeling_expclip import ExpCLIPModel
 from ..processing_expclip import to_pil_processor
-from .graphs import quiet, write_tower
+from .graphs import write_tower
+from .quiet import quiet
 from .runtimes import BACKENDS, DESCRIPTION, TOWER, load_image_tower, silence_telemetry
 
 PRECISIONS = ("fp32", "bf16", "int8")

@@ -5,11 +5,6 @@ One graph of the tower, written by `torch.export`, serves both.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,6 +14,7 @@ from torch import nn
 from tqdm import tqdm
 from transformers import CLIPModel
 
+from .onnx_graphs import clear_notes
 from .runtimes import TOWER
 
 _ONNX_LIMIT = 2**31 - 2**20  # bytes of weights that still fit into one file, which is a protobuf
@@ -78,18 +74,8 @@ def write_tower(model: CLIPModel, folder: Path, backend: str, precision: str, pi
             file.unlink()
     else:
         graph = onnx.load(path, load_external_data=False)
-    _clear_notes(graph)
+    clear_notes(graph)
     onnx.save(graph, path)
-
-
-def _clear_notes(message: Any) -> None:
-    """Clears what the exporter notes of each part of an ONNX model: the lines of code it came from, by their paths on this machine."""
-    for field, value in message.ListFields():
-        if field.name in ("doc_string", "metadata_props"):
-            message.ClearField(field.name)
-        elif field.message_type is not None:
-            for part in [value] if hasattr(value, "ListFields") else value:
-                _clear_notes(part)
 
 
 def _without_notes(path: Path) -> None:
@@ -158,16 +144,3 @@ def _join_projections(model: Any) -> Any:
     for name in weights.keys() - used:
         graph.initializer.remove(weights[name])
     return model
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """No warnings, log lines or bars of the converters, which report each step; errors are raised."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

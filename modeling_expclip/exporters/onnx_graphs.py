@@ -1,0 +1,145 @@
+"""A CLIP as ONNX graphs, in the layout that transformers.js, Optimum and our backend `onnx` read: `onnx/NAME.onnx`.
+
+In: a `CLIPModel` in float32. Out: files whose inputs and outputs are called as in transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import CLIPModel
+
+from .quiet import quiet
+
+FOLDER = "onnx"
+_LIMIT = 2**31 - 2**20  # bytes of weights that still fit into one file, which is a protobuf
+
+
+class _Clip(nn.Module):
+    """Both towers and their cosines."""
+
+    inputs = ("input_ids", "pixel_values", "attention_mask")
+    outputs = ("logits_per_image", "logits_per_text", "text_embeds", "image_embeds")
+
+    def __init__(self, model: CLIPModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, input_ids: torch.Tensor, pixel_values: torch.Tensor, attention_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        output = self.model(input_ids=input_ids, pixel_values=pixel_values, attention_mask=attention_mask)
+        return tuple(output[name] for name in self.outputs)
+
+
+class _ImageTower(nn.Module):
+    """`get_image_features(...).pooler_output`, not normalised."""
+
+    inputs = ("pixel_values",)
+    outputs = ("image_embeds",)
+
+    def __init__(self, model: CLIPModel) -> None:
+        super().__init__()
+        self.vision_model, self.visual_projection = model.vision_model, model.visual_projection
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        return self.visual_projection(self.vision_model(pixel_values).pooler_output)
+
+
+class _TextTower(nn.Module):
+    """`get_text_features(...).pooler_output`, not normalised. CLIP reads causally, so padding behind a text changes nothing: no mask."""
+
+    inputs = ("input_ids",)
+    outputs = ("text_embeds",)
+
+    def __init__(self, model: CLIPModel) -> None:
+        super().__init__()
+        self.text_model, self.text_projection = model.text_model, model.text_projection
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        return self.text_projection(self.text_model(input_ids).pooler_output)
+
+
+_GRAPHS: dict[str, type[_Clip] | type[_ImageTower] | type[_TextTower]] = {
+    "model": _Clip,
+    "vision_model": _ImageTower,
+    "text_model": _TextTower,
+}
+GRAPHS = tuple(_GRAPHS)
+
+
+def write_graphs(merged: CLIPModel, folder: Path, names: Iterable[str] = GRAPHS) -> None:
+    """Writes `folder/onnx/NAME.onnx` for each of `names`, in float32, and `NAME.onnx_data` beside it for weights above 2 GB.
+
+    Args:
+        merged: a plain CLIP in eval mode, on the CPU.
+        folder: checkpoint folder; `onnx/` in it is made.
+        names: of `model`, `vision_model` and `text_model`. Their inputs: `pixel_values` (images, 3,
+            height, width) float32, `input_ids` and `attention_mask` (texts, tokens) int64. Their outputs,
+            float32: `image_embeds` (images, D) and `text_embeds` (texts, D), normalised by `model` only,
+            and `logits_per_image` (images, texts), `logits_per_text` (texts, images).
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    import onnx
+
+    (folder / FOLDER).mkdir(exist_ok=True)
+    for name in names:
+        path = folder / FOLDER / f"{name}.onnx"
+        module = _GRAPHS[name](merged).eval()
+        large = sum(weight.nbytes for weight in module.parameters()) > _LIMIT
+        with quiet():
+            torch.onnx.export(
+                export_graph(module, merged),
+                (),
+                path,
+                input_names=module.inputs,
+                output_names=module.outputs,
+                dynamo=True,
+                external_data=large,
+                verbose=False,
+            )
+        graph = onnx.load(path)
+        for file in path.parent.glob(f"{name}.onnx*"):
+            file.unlink()
+        clear_notes(graph)
+        onnx.save(graph, path, save_as_external_data=large, location=f"{name}.onnx_data")
+
+
+def export_graph(module: nn.Module, model: CLIPModel) -> torch.export.ExportedProgram:
+    """`module`, one of the graphs, as `torch.export` sees it, for any number of images and texts."""
+    text, side = model.config.text_config, model.config.vision_config.image_size
+    # Of one image or text, torch.export would take the number for a constant.
+    ids = torch.full((3, 5), text.eos_token_id)
+    examples = {"input_ids": ids, "pixel_values": torch.zeros(2, 3, side, side), "attention_mask": torch.ones_like(ids)}
+    images, texts = torch.export.Dim("images"), torch.export.Dim("texts")
+    tokens = torch.export.Dim("tokens", max=text.max_position_embeddings)
+    shapes: dict[str, dict[int, Any]] = {name: {0: texts, 1: tokens} for name in examples} | {
+        "pixel_values": {0: images}
+    }
+    attention = model.config._attn_implementation
+    model.set_attn_implementation("eager")  # the fused one has no place for masks in these graphs
+    try:
+        with torch.no_grad():
+            return torch.export.export(
+                module,
+                tuple(examples[name] for name in module.inputs),
+                dynamic_shapes=tuple(shapes[name] for name in module.inputs),
+            )
+    finally:
+        model.set_attn_implementation(attention)
+
+
+def clear_notes(message: Any) -> None:
+    """Clears what the exporter notes of each part of an ONNX model: the lines of code it came from, by their paths on this machine."""
+    for field, value in message.ListFields():
+        if field.name in ("doc_string", "metadata_props"):
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for part in [value] if hasattr(value, "ListFields") else value:
+                clear_notes(part)
