@@ -26,6 +26,7 @@ NAME = "golden.safetensors"
 LOGIT_TOLERANCE = 1e-3  # float32 on another machine moves CLIP's logits, which reach 100, by up to some 1e-4
 PIXEL_TOLERANCE = 0.02  # a little over one step of 1/255 after CLIP's normalisation
 _STRIDE = 5
+_UNRECORDED = "open_clip_config.json"  # publishing puts the repository's name into it
 _TENSORS = ("images", "pixel_values", "logits_per_image")
 _METADATA = ("prompts", "logit_tolerance", "pixel_tolerance", "transformers", "torch", "sha256")
 
@@ -77,24 +78,19 @@ def compare(model: CLIPModel, processor: ProcessorMixin, source: str | Path) -> 
         VerificationError: a difference is beyond the tolerance stored with the outputs, or a file has changed.
         FileNotFoundError: there are no golden outputs.
     """
-    path = cached_file(str(source), NAME, _raise_exceptions_for_missing_entries=False)
-    if path is None:
-        raise FileNotFoundError(
-            f"{source} has no {NAME}; write the checkpoint with `expclip convert` or `expclip merge`"
-        )
-    expected, metadata = _read(path)
+    wanted, metadata = expected(source)
     recorded = metadata["sha256"]
     written = f"written with transformers {metadata['transformers']}, torch {metadata['torch']}"
-    pixels, logits = _answers(model, processor, expected["images"].numpy(), metadata["prompts"])
+    pixels, logits = _answers(model, processor, wanted["images"].numpy(), metadata["prompts"])
     differences = {}
     for name, found, cause in (
         ("pixel_values", pixels, "its preprocessing has changed"),
         ("logits_per_image", logits, "its weights, tokenizer or the library have changed"),
     ):
-        if found.shape != expected[name].shape:
-            shapes = f"{tuple(found.shape)} instead of {tuple(expected[name].shape)}"
+        if found.shape != wanted[name].shape:
+            shapes = f"{tuple(found.shape)} instead of {tuple(wanted[name].shape)}"
             raise VerificationError(f"{source}: {name} have shape {shapes}: {cause} ({written})")
-        difference = (found - expected[name]).abs().max().item()
+        difference = (found - wanted[name]).abs().max().item()
         tolerance = metadata["pixel_tolerance" if name == "pixel_values" else "logit_tolerance"]
         if not difference <= tolerance:  # a NaN fails too
             raise VerificationError(
@@ -111,6 +107,25 @@ def compare(model: CLIPModel, processor: ProcessorMixin, source: str | Path) -> 
     return differences
 
 
+def expected(source: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The golden outputs of a checkpoint (folder or Hub id).
+
+    Returns:
+        The tensors `images` (B, height, width, 3) uint8, `pixel_values` (a sample) and `logits_per_image`
+        (B, prompts); and the decoded metadata: `prompts`, `logit_tolerance`, `pixel_tolerance`, versions.
+
+    Raises:
+        VerificationError: they are damaged.
+        FileNotFoundError: there are none.
+    """
+    path = cached_file(str(source), NAME, _raise_exceptions_for_missing_entries=False)
+    if path is None:
+        raise FileNotFoundError(
+            f"{source} has no {NAME}; write the checkpoint with `expclip convert` or `expclip merge`"
+        )
+    return _read(path)
+
+
 def files_of(folder: Path) -> set[str]:
     """The names of a checkpoint folder's own files, by its golden outputs, its configs and what travels with them.
 
@@ -119,7 +134,9 @@ def files_of(folder: Path) -> set[str]:
     _, metadata = _read(str(folder / NAME))
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     code = _CODE if isinstance(config, dict) and config.get("auto_map") else ()
-    return {NAME, "README.md", *metadata["sha256"], *code, *(path.name for path in folder.glob("image_tower.*"))}
+    # Those of other runtimes, by how `expclip export` and `expclip merge` call them.
+    others = ("onnx", _UNRECORDED, *(path.name for path in folder.glob("image_tower.*")))
+    return {NAME, "README.md", *metadata["sha256"], *code, *others}
 
 
 def _read(path: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -153,7 +170,7 @@ def _digests(folder: Path) -> dict[str, str]:
     files = sorted(
         path
         for path in folder.iterdir()
-        if path.suffix in (".json", ".safetensors") and path.name != NAME and path.is_file()
+        if path.suffix in (".json", ".safetensors") and path.name not in (NAME, _UNRECORDED) and path.is_file()
     )
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 

@@ -36,3 +36,5 @@ def save_processor(processor: ProcessorMixin, folder: Path) -> None:
     for name in ("is_local", "local_files_only"):
         processor.tokenizer.init_kwargs.pop(name, None)
     processor.save_pretrained(folder)
+    if type(processor) is CLIPProcessor:
+        processor.image_processor.save_pretrained(folder)  # `preprocessor_config.json`, which transformers.js reads

@@ -6,7 +6,6 @@ config names, the golden outputs. `plan` says exactly what would go, `upload` se
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import os
 import re
@@ -21,7 +20,9 @@ from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants
 from huggingface_hub.utils import validate_repo_id
 from transformers.dynamic_module_utils import get_relative_import_files
 
-from ..exporters.runtimes import DESCRIPTION, TOWER, exported_backend
+from ..exporters.onnx_graphs import FOLDER as GRAPHS
+from ..exporters.open_clip_files import CONFIG as OPEN_CLIP
+from ..exporters.runtimes import DESCRIPTION, TOWER, check_files
 from ..system.files import read_json
 from ..system.plain_yaml import read_front_matter
 from ..system.terminal import one_line
@@ -33,7 +34,7 @@ from .verify import verify_outputs
 CARD = "README.md"
 _BELONGS = (".json", ".safetensors", ".py", ".md", ".txt", ".jinja")
 _BELONGS_BY_NAME = ("LICENSE", "NOTICE", "recipe.yaml", "log.csv", "training_curve.png")
-_TOWER_ENDINGS = (".xml", ".bin", ".onnx", ".data")
+_TOWER_ENDINGS = (".xml", ".bin", ".onnx", ".data", ".onnx_data")
 _PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 # What training and Python leave beside a checkpoint; nobody means to publish it, and nobody should have to delete it first.
 _LEFT_OUT = re.compile(r"checkpoint-\d+|runs|__pycache__")
@@ -94,6 +95,8 @@ def plan(folder: str | Path, repo: str, private: bool = False) -> Plan:
         raise FileNotFoundError(f"{folder} has no config.json: it is no checkpoint")
     found, left_out = _find_files(folder)
     files: dict[str, Path | bytes] = {**found, CARD: _card(folder, repo)}
+    if OPEN_CLIP in found:  # from where it loads the tokenizer
+        files[OPEN_CLIP] = found[OPEN_CLIP].read_bytes().replace(PLACEHOLDER.encode(), repo.encode())
     _check_paths(found)
     _check_code(found, model_type_of(str(folder)))
     verify_outputs(folder)
@@ -133,19 +136,23 @@ def upload(planned: Plan) -> str:
 def _find_files(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
     """The checkpoint's files by name, and the folders that are left out. Raises ValueError naming everything that does not belong."""
     towers, files, left_out, wrong = _towers(folder), {}, [], []
-    for path in sorted(folder.iterdir()):
+    graphs = [] if (folder / GRAPHS).is_symlink() else (folder / GRAPHS).glob("*")
+    for path in sorted([*folder.iterdir(), *graphs]):
+        name = path.relative_to(folder).as_posix()
+        if path.name == GRAPHS and path.is_dir() and not path.is_symlink():
+            continue
         if _LEFT_OUT.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
             left_out.append(path.name)
-        elif objection := _objection(path, towers):
-            wrong.append(f"{path.name} ({objection})")
+        elif objection := _objection(path, name, towers):
+            wrong.append(f"{name} ({objection})")
         else:
-            files[path.name] = path
+            files[name] = path
     if wrong:
         raise ValueError(f"{folder} holds what does not belong into a published checkpoint: {', '.join(wrong)}")
     return files, tuple(left_out)
 
 
-def _objection(path: Path, towers: set[str]) -> str | None:
+def _objection(path: Path, name: str, towers: set[str]) -> str | None:
     if path.name.startswith("."):
         return "hidden"
     if not path.name.isprintable():  # it would move the cursor of whoever lists the files; and bytes that are no UTF-8
@@ -156,21 +163,21 @@ def _objection(path: Path, towers: set[str]) -> str | None:
         return "a folder"
     if not path.is_file():
         return "not a file"
-    if path.suffix in _BELONGS or path.name in _BELONGS_BY_NAME or path.name in towers:
+    if name in towers or ("/" not in name and (path.suffix in _BELONGS or name in _BELONGS_BY_NAME)):
         return None
     return "pickles may hold any code" if path.suffix in _PICKLES else "no file of a checkpoint"
 
 
 def _towers(folder: Path) -> set[str]:
-    """Files of an exported image tower, which the golden outputs do not cover."""
-    if exported_backend(str(folder)) is None:
+    """Files for other runtimes, which the golden outputs do not cover, by their names in the repository."""
+    try:
+        check_files(str(folder))
+    except ValueError as error:
+        raise VerificationError(str(error)) from error
+    if not (folder / DESCRIPTION).is_file():
         return set()
-    digests = read_json(folder / DESCRIPTION, "export the checkpoint again")["files"]
-    for name, digest in digests.items():
-        file = folder / name
-        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
-            raise VerificationError(f"{file} is not the file that was exported; run `expclip export` again")
-    return {name for name in digests if name.startswith(f"{TOWER}.") and name.endswith(_TOWER_ENDINGS)}
+    names = read_json(folder / DESCRIPTION, "export the checkpoint again")["files"]
+    return {name for name in names if name.startswith((f"{TOWER}.", f"{GRAPHS}/")) and name.endswith(_TOWER_ENDINGS)}
 
 
 def _card(folder: Path, repo: str) -> bytes:

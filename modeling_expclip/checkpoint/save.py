@@ -58,8 +58,8 @@ def whole_folder(output: str | Path) -> Iterator[Path]:
     try:
         yield part
         part.chmod(0o755)  # mkdtemp and safetensors make what only their owner can read
-        for file in part.iterdir():
-            file.chmod(0o644)
+        for file in part.rglob("*"):
+            file.chmod(0o755 if file.is_dir() else 0o644)
         if output.exists():
             output.rmdir()
         part.rename(output)

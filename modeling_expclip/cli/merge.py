@@ -17,6 +17,10 @@ def add(commands: argparse._SubParsersAction) -> None:
         description="Fold the head into CLIP: a plain CLIPModel, same predictions.",
     )
     add_model(command)
+    command.add_argument(
+        "--onnx", action="store_true", help="also for transformers.js and ONNX Runtime: three graphs in onnx/"
+    )
+    command.add_argument("--open-clip", action="store_true", help="also for open_clip: its config and weights")
     add_output_folder(command)
     command.set_defaults(run=run)
 
@@ -25,6 +29,6 @@ def run(arguments: argparse.Namespace) -> int:
     from ..checkpoint.merge import merge
 
     with output_folder(arguments.output, (arguments.model,), arguments.overwrite) as output:
-        merge(arguments.model, output)
+        merge(arguments.model, output, arguments.onnx, arguments.open_clip)
     print(f"wrote and verified {printable(str(arguments.output))}: a plain CLIPModel")
     return OK

@@ -6,11 +6,8 @@ torch before the folder gets its name.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import json
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -27,9 +24,9 @@ from ..checkpoint.verify import verify_outputs
 from ..media.images import image_endings, open_image
 from ..modeling_expclip import ExpCLIPModel
 from ..processing_expclip import to_pil_processor
-from .graphs import write_tower
+from .image_tower import write_tower
 from .quiet import quiet
-from .runtimes import BACKENDS, DESCRIPTION, TOWER, load_image_tower, silence_telemetry
+from .runtimes import BACKENDS, describe, load_image_tower, silence_telemetry
 
 PRECISIONS = ("fp32", "bf16", "int8")
 # Mean cosine with torch's embeddings below which nothing is written. Measured on expclip-mini: 1.0000, 1.0000 and 0.9998.
@@ -75,7 +72,7 @@ def export(
         save_processor(processor, folder)
         with quiet():
             write_tower(plain, folder, backend, precision, pixels)
-        _describe(folder, backend, precision)
+        describe(folder, backend, precision, _PACKAGES[backend])
         golden.write(model, processor, folder)
         verify_outputs(folder)
         agreement = _check_tower(plain, processor, folder, backend, precision, pixels)
@@ -132,13 +129,6 @@ def _read(files: list[str], processor: CLIPProcessor) -> list[torch.Tensor]:
         more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
         raise ValueError(f"calibration images cannot be read: {'; '.join(failed[:5])}{more}")
     return pixels
-
-
-def _describe(folder: Path, backend: str, precision: str) -> None:
-    files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.glob(f"{TOWER}.*"))}
-    versions = {package: version(package) for package in ("torch", "transformers", *_PACKAGES[backend])}
-    description = {"backend": backend, "precision": precision, "files": files, "versions": versions}
-    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
 @torch.inference_mode()

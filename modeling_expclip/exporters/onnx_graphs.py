@@ -5,7 +5,8 @@ In: a `CLIPModel` in float32. Out: files whose inputs and outputs are called as 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class _Clip(nn.Module):
         return tuple(output[name] for name in self.outputs)
 
 
-class _ImageTower(nn.Module):
+class ImageTower(nn.Module):
     """`get_image_features(...).pooler_output`, not normalised."""
 
     inputs = ("pixel_values",)
@@ -64,9 +65,9 @@ class _TextTower(nn.Module):
         return self.text_projection(self.text_model(input_ids).pooler_output)
 
 
-_GRAPHS: dict[str, type[_Clip] | type[_ImageTower] | type[_TextTower]] = {
+_GRAPHS: dict[str, type[_Clip] | type[ImageTower] | type[_TextTower]] = {
     "model": _Clip,
-    "vision_model": _ImageTower,
+    "vision_model": ImageTower,
     "text_model": _TextTower,
 }
 GRAPHS = tuple(_GRAPHS)
@@ -91,9 +92,9 @@ def write_graphs(merged: CLIPModel, folder: Path, names: Iterable[str] = GRAPHS)
     (folder / FOLDER).mkdir(exist_ok=True)
     for name in names:
         path = folder / FOLDER / f"{name}.onnx"
-        module = _GRAPHS[name](merged).eval()
+        module = _GRAPHS[name](merged)
         large = sum(weight.nbytes for weight in module.parameters()) > _LIMIT
-        with quiet():
+        with quiet(), _eager(merged):
             torch.onnx.export(
                 export_graph(module, merged),
                 (),
@@ -108,10 +109,11 @@ def write_graphs(merged: CLIPModel, folder: Path, names: Iterable[str] = GRAPHS)
         for file in path.parent.glob(f"{name}.onnx*"):
             file.unlink()
         clear_notes(graph)
+        del graph.graph.value_info[:]  # shapes between nodes, some of which the exporter's own steps have made wrong
         onnx.save(graph, path, save_as_external_data=large, location=f"{name}.onnx_data")
 
 
-def export_graph(module: nn.Module, model: CLIPModel) -> torch.export.ExportedProgram:
+def export_graph(module: _Clip | ImageTower | _TextTower, model: CLIPModel) -> torch.export.ExportedProgram:
     """`module`, one of the graphs, as `torch.export` sees it, for any number of images and texts."""
     text, side = model.config.text_config, model.config.vision_config.image_size
     # Of one image or text, torch.export would take the number for a constant.
@@ -122,17 +124,23 @@ def export_graph(module: nn.Module, model: CLIPModel) -> torch.export.ExportedPr
     shapes: dict[str, dict[int, Any]] = {name: {0: texts, 1: tokens} for name in examples} | {
         "pixel_values": {0: images}
     }
-    attention = model.config._attn_implementation
-    model.set_attn_implementation("eager")  # the fused one has no place for masks in these graphs
+    with torch.no_grad():
+        return torch.export.export(
+            module.eval(),
+            tuple(examples[name] for name in module.inputs),
+            dynamic_shapes=tuple(shapes[name] for name in module.inputs),
+        )
+
+
+@contextmanager
+def _eager(model: CLIPModel) -> Iterator[None]:
+    """Attention in single steps, which become fewer nodes than those of the fused one."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
     try:
-        with torch.no_grad():
-            return torch.export.export(
-                module,
-                tuple(examples[name] for name in module.inputs),
-                dynamic_shapes=tuple(shapes[name] for name in module.inputs),
-            )
+        yield
     finally:
-        model.set_attn_implementation(attention)
+        model.set_attn_implementation(before)
 
 
 def clear_notes(message: Any) -> None:

@@ -1,6 +1,7 @@
 """The image tower of an exported checkpoint, run by OpenVINO or ONNX Runtime.
 
-`expclip export` writes the tower and `export.json`, which says what it is. Only what is asked for is imported.
+`expclip export` and `expclip merge --onnx` write the tower and `export.json`, which says what it is. Only what is asked for is
+imported.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,29 @@ from ..system.terminal import reason_of
 BACKENDS = ("openvino", "onnx")
 DESCRIPTION = "export.json"
 TOWER = "image_tower"
+# The last is what version 0.1 wrote.
+_ONNX_TOWERS = ("onnx/vision_model.onnx", "onnx/vision_model_quantized.onnx", f"{TOWER}.onnx")
 
 ImageTower = Callable[[torch.Tensor], torch.Tensor]
+
+
+def describe(folder: Path, backend: str | None, precision: str, packages: Sequence[str]) -> None:
+    """Writes `export.json` for the files of other runtimes in a checkpoint folder.
+
+    Args:
+        folder: checkpoint folder.
+        backend: what runs its image tower unless told otherwise, None for torch.
+        precision: of the tower for that backend.
+        packages: what wrote the files, whose versions are noted.
+    """
+    files = sorted([*folder.glob(f"{TOWER}.*"), *folder.glob("onnx/*")])
+    description = {
+        "backend": backend,
+        "precision": precision,
+        "files": {file.relative_to(folder).as_posix(): _sha256(file) for file in files},
+        "versions": {package: version(package) for package in ("torch", "transformers", *packages)},
+    }
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
 def exported_backend(source: str) -> str | None:
@@ -32,6 +55,17 @@ def exported_backend(source: str) -> str | None:
     """
     description = _description(source)
     return None if description is None else description["backend"]
+
+
+def check_files(source: str) -> None:
+    """Compares the files of other runtimes with what `export.json` records of them.
+
+    Raises:
+        ValueError: one is missing or damaged, or `export.json` is.
+    """
+    description = _description(source)
+    for name, digest in description["files"].items() if description else ():
+        _checked(source, name, digest)
 
 
 def load_image_tower(source: str, backend: str) -> ImageTower:
@@ -54,13 +88,15 @@ def load_image_tower(source: str, backend: str) -> ImageTower:
     description = _description(source)
     if description is None:
         raise ValueError(f"{source} has no exported image tower; write one with `expclip export --backend {backend}`")
-    if description["backend"] != backend:
-        found = description["backend"]
+    found, files = description["backend"] or "onnx", description["files"]
+    if found != backend:
         raise ValueError(f"{source} was exported for {found!r}; run `expclip export --backend {backend}` for this one")
-    paths = {name: _checked(source, name, digest) for name, digest in description["files"].items()}
+    name = f"{TOWER}.xml" if backend == "openvino" else next(name for name in _ONNX_TOWERS if name in files)
+    weights = f"{TOWER}." if backend == "openvino" else name  # in files that are called so and more
+    paths = {file: _checked(source, file, digest) for file, digest in files.items() if file.startswith(weights)}
     if backend == "openvino":
-        return _openvino_tower(paths[f"{TOWER}.xml"], description["precision"])
-    return _onnx_tower(paths[f"{TOWER}.onnx"])
+        return _openvino_tower(paths[name], description["precision"])
+    return _onnx_tower(paths[name])
 
 
 def silence_telemetry() -> None:
@@ -78,10 +114,13 @@ def _description(source: str) -> dict[str, Any] | None:
     try:
         description = json.loads(Path(path).read_text(encoding="utf-8"))
         backend, precision, files = (description[key] for key in ("backend", "precision", "files"))
-        needed = {"openvino": {f"{TOWER}.xml", f"{TOWER}.bin"}, "onnx": {f"{TOWER}.onnx"}}[backend]
-        # A name with a folder in it could lead out of the checkpoint.
-        whole = isinstance(files, dict) and needed <= {*files} and isinstance(precision, str)
-        whole = whole and all(Path(name).name == name for name in files)
+        whole = isinstance(files, dict) and isinstance(precision, str)
+        if backend == "openvino":
+            whole = whole and {f"{TOWER}.xml", f"{TOWER}.bin"} <= {*files}
+        else:
+            whole = whole and backend in (None, "onnx") and not {*files}.isdisjoint(_ONNX_TOWERS)
+        # A name with another folder in it could lead out of the checkpoint.
+        whole = whole and all(Path(name).name == name.removeprefix("onnx/") for name in files)
     except (ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:
@@ -94,15 +133,19 @@ def _checked(source: str, name: str, digest: str) -> str:
     path = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
     if path is None:
         raise ValueError(f"{source} lacks {name}; export it again with `expclip export`")
-    found = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            found.update(block)
-    if found.hexdigest() != digest:
+    if _sha256(path) != digest:
         raise ValueError(
             f"{path} is damaged: it is not the file that was exported; export it again with `expclip export`"
         )
     return path
+
+
+def _sha256(path: str | Path) -> str:
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
 
 
 def _openvino_tower(path: str, precision: str) -> ImageTower:

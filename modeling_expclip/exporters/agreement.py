@@ -1,0 +1,116 @@
+"""Do other tools answer as the golden outputs of a plain CLIP folder say? Each that is installed, and that the folder has files for.
+
+In: a checkpoint, and its model and processor in torch. Out: for each tool, the largest difference of its logits.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import nn
+from transformers import CLIPModel, CLIPProcessor
+from transformers.utils import cached_file
+
+from ..checkpoint import golden
+from .open_clip_files import CONFIG, open_clip_config
+
+
+def compare_tools(source: str, model: CLIPModel, processor: CLIPProcessor) -> dict[str, float]:
+    """Asks ONNX Runtime, open_clip and sentence-transformers the golden prompts and images.
+
+    Args:
+        source: folder or Hub id of a plain CLIP with golden outputs.
+        model: as `load_checkpoint` gives it.
+        processor: as `load_checkpoint` gives it.
+
+    Returns:
+        The largest absolute difference of `logits_per_image` for each tool that was asked.
+
+    Raises:
+        VerificationError: a difference is beyond the tolerance stored with the outputs, or open_clip's config is not
+            this checkpoint's.
+    """
+    expected, metadata = golden.expected(source)
+    images = [Image.fromarray(image) for image in expected["images"].numpy()]
+    prompts, tolerance = metadata["prompts"], metadata["logit_tolerance"]
+    answers: dict[str, torch.Tensor] = {}
+    if find_spec("onnxruntime") and (path := _file(source, "onnx/model.onnx")):
+        answers["ONNX Runtime"] = _onnx_runtime(path, processor, images, prompts)
+    if path := _file(source, CONFIG):
+        _check_config(path, model, processor)
+        if find_spec("open_clip"):
+            answers["open_clip"] = _open_clip(source, images, prompts)
+    if find_spec("sentence_transformers"):
+        answers["sentence-transformers"] = _sentence_transformers(source, images, prompts, model.logit_scale)
+    differences = {}
+    for tool, logits in answers.items():
+        difference = differences[tool] = (logits - expected["logits_per_image"]).abs().max().item()
+        if not difference <= tolerance:  # a NaN fails too
+            raise golden.VerificationError(
+                f"{source}: in {tool} logits_per_image differ from the golden ones by {difference:.3g}, more than {tolerance:g}"
+            )
+    return differences
+
+
+def _file(source: str, name: str) -> str | None:
+    return cached_file(source, name, _raise_exceptions_for_missing_entries=False)
+
+
+def _onnx_runtime(path: str, processor: CLIPProcessor, images: list[Image.Image], prompts: list[str]) -> torch.Tensor:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    inputs = processor(images=images, text=prompts, padding=True, truncation=True, return_tensors="np")
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        (logits,) = session.run(["logits_per_image"], dict(inputs))
+    except Exception as error:  # its exceptions have no common public class
+        raise golden.VerificationError(f"ONNX Runtime cannot run {path}: {error}") from error
+    return torch.from_numpy(logits)
+
+
+def _check_config(path: str, model: CLIPModel, processor: CLIPProcessor) -> None:
+    """Golden outputs do not cover this file, because publishing puts the repository's name into it."""
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        same = found == open_clip_config(model, processor, found["model_cfg"]["text_cfg"]["hf_tokenizer_name"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        same = False
+    if not same:
+        raise golden.VerificationError(
+            f"{path} was changed or is damaged; write it again with `expclip merge --open-clip`"
+        )
+
+
+@torch.inference_mode()
+def _open_clip(source: str, images: list[Image.Image], prompts: list[str]) -> torch.Tensor:
+    import open_clip
+
+    name = f"local-dir:{source}" if Path(source).is_dir() else f"hf-hub:{source}"
+    try:
+        model, preprocess = open_clip.create_model_from_pretrained(name)
+        text = model.eval().encode_text(open_clip.get_tokenizer(name)(prompts), normalize=True)  # (prompts, D)
+        image = model.encode_image(torch.stack([preprocess(image) for image in images]), normalize=True)
+    except (RuntimeError, ValueError, OSError) as error:  # weights that do not fit, say
+        raise golden.VerificationError(f"open_clip cannot open {source}: {error}") from error
+    return model.logit_scale.exp() * image @ text.T
+
+
+@torch.inference_mode()
+def _sentence_transformers(
+    source: str, images: list[Image.Image], prompts: list[str], logit_scale: torch.Tensor
+) -> torch.Tensor:
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(source, device="cpu", trust_remote_code=False)
+    embeddings = [
+        torch.as_tensor(model.encode(inputs, show_progress_bar=False, convert_to_tensor=True))
+        for inputs in (images, prompts)
+    ]
+    image, text = (nn.functional.normalize(embedding.float(), dim=-1) for embedding in embeddings)
+    return logit_scale.exp() * image @ text.T
