@@ -45,9 +45,7 @@ class VerificationError(ValueError):
 
 def write(model: CLIPModel, processor: ProcessorMixin, folder: Path) -> None:
     """Writes `golden.safetensors` with the model's answers to `folder`."""
-    images = _images()
-    prompts = [prompt for group in build_prompts(LABEL_SETS["mafw"][:4], "ensemble5") for prompt in group]
-    prompts += ["smiling", "a face " * 100]  # the last is longer than CLIP reads
+    images, prompts = questions()
     pixels, logits = _answers(model, processor, images, prompts)
     tensors = {"images": torch.from_numpy(images), "pixel_values": pixels, "logits_per_image": logits}
     metadata = {
@@ -59,6 +57,12 @@ def write(model: CLIPModel, processor: ProcessorMixin, folder: Path) -> None:
         "sha256": json.dumps(_digests(folder)),
     }
     save_file(tensors, folder / NAME, metadata=metadata)
+
+
+def questions() -> tuple[np.ndarray, list[str]]:
+    """The synthetic images (3, height, width, 3) uint8, and the prompts."""
+    prompts = [prompt for group in build_prompts(LABEL_SETS["mafw"][:4], "ensemble5") for prompt in group]
+    return _images(), [*prompts, "smiling", "a face " * 100]  # the last is longer than CLIP reads
 
 
 def compare(model: CLIPModel, processor: ProcessorMixin, source: str | Path) -> dict[str, float]:

@@ -9,6 +9,7 @@ import json
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import nn
@@ -16,6 +17,7 @@ from transformers import CLIPModel, CLIPProcessor
 from transformers.utils import cached_file
 
 from ..checkpoint import golden
+from .int8 import QUANTIZED
 from .open_clip_files import CONFIG, open_clip_config
 
 
@@ -56,22 +58,42 @@ def compare_tools(source: str, model: CLIPModel, processor: CLIPProcessor) -> di
     return differences
 
 
+def int8_agreement(folder: Path, processor: CLIPProcessor) -> float:
+    """Mean cosine of the embeddings by `onnx/NAME_quantized.onnx` with those by `onnx/NAME.onnx`, of the tower that keeps less."""
+    images, prompts = golden.questions()
+    inputs = processor(images=[*images], text=prompts, padding=True, truncation=True, return_tensors="np")
+    means = []
+    for name, taken, given in (
+        ("vision_model", "pixel_values", "image_embeds"),
+        ("text_model", "input_ids", "text_embeds"),
+    ):
+        exact, coarse = (
+            torch.from_numpy(_run(folder / "onnx" / f"{name}{kind}.onnx", {taken: inputs[taken]}, given))
+            for kind in ("", QUANTIZED)
+        )
+        means.append(nn.functional.cosine_similarity(exact, coarse).mean().item())
+    return min(means)
+
+
 def _file(source: str, name: str) -> str | None:
     return cached_file(source, name, _raise_exceptions_for_missing_entries=False)
 
 
 def _onnx_runtime(path: str, processor: CLIPProcessor, images: list[Image.Image], prompts: list[str]) -> torch.Tensor:
+    inputs = processor(images=images, text=prompts, padding=True, truncation=True, return_tensors="np")
+    return torch.from_numpy(_run(path, dict(inputs), "logits_per_image"))
+
+
+def _run(path: str | Path, inputs: dict[str, np.ndarray], output: str) -> np.ndarray:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
-    inputs = processor(images=images, text=prompts, padding=True, truncation=True, return_tensors="np")
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        (logits,) = session.run(["logits_per_image"], dict(inputs))
+        return session.run([output], inputs)[0]
     except Exception as error:  # its exceptions have no common public class
         raise golden.VerificationError(f"ONNX Runtime cannot run {path}: {error}") from error
-    return torch.from_numpy(logits)
 
 
 def _check_config(path: str, model: CLIPModel, processor: CLIPProcessor) -> None:

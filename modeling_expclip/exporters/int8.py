@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from .quiet import quiet
+
 QUANTIZED = "_quantized"  # transformers.js' word for int8, behind a graph's name
 
 
@@ -19,13 +21,15 @@ def quantize_weights(path: Path) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    quantize_dynamic(
-        onnx.load(path),
-        path.with_stem(path.stem + QUANTIZED),
-        op_types_to_quantize=["Gather", "Gemm", "MatMul"],  # Gather: the table of words
-        per_channel=True,
-        weight_type=QuantType.QInt8,
-    )
+    with quiet():
+        quantize_dynamic(
+            onnx.load(path),
+            path.with_stem(path.stem + QUANTIZED),
+            op_types_to_quantize=["Gather", "Gemm", "MatMul"],  # Gather: the table of words
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            reduce_range=True,  # CPUs without VNNI would lose more by sums that overflow than by the bit
+        )
 
 
 def calibrate(model: Any, pixels: list[torch.Tensor], name: str | None) -> Any:
