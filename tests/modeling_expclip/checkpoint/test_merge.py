@@ -17,6 +17,7 @@ def test_merged_folder_is_a_plain_clip(tmp_path, clip_folder, alignment_dim):
     assert {path.name for path in merged.iterdir()} == {
         "config.json",
         "model.safetensors",
+        "preprocessor_config.json",
         "processor_config.json",
         "tokenizer.json",
         "tokenizer_config.json",

@@ -15,9 +15,9 @@ from modeling_expclip import ExpCLIPModel, verify
 from modeling_expclip.checkpoint.golden import VerificationError
 from modeling_expclip.cli.main import main
 from modeling_expclip.exporters import export as export_module
-from modeling_expclip.exporters import graphs
+from modeling_expclip.exporters import onnx_graphs
 from modeling_expclip.exporters.export import export
-from modeling_expclip.exporters.runtimes import BACKENDS, exported_backend, load_image_tower
+from modeling_expclip.exporters.runtimes import BACKENDS, describe, exported_backend, load_image_tower
 from tests.conftest import picture, write_clip
 
 for package in ("nncf", "onnx", "onnxruntime", "onnxscript", "openvino"):
@@ -95,9 +95,13 @@ def test_an_export_embeds_as_torch_does(exports, backend, precision):
 @pytest.mark.parametrize(("backend", "precision"), COSINES)
 def test_an_export_is_a_complete_plain_checkpoint(exports, backend, precision, checkpoint):
     folder = exports / f"{backend}-{precision}"
-    towers = {"openvino": {"image_tower.xml", "image_tower.bin"}, "onnx": {"image_tower.onnx"}}
-    files = "config.json model.safetensors processor_config.json tokenizer.json tokenizer_config.json README.md".split()
-    assert {file.name for file in folder.iterdir()} == {*files, "golden.safetensors", "export.json"} | towers[backend]
+    graph = "onnx/vision_model_quantized.onnx" if precision == "int8" else "onnx/vision_model.onnx"
+    towers = {"openvino": {"image_tower.xml", "image_tower.bin"}, "onnx": {graph}}
+    files = {
+        *"config model processor_config preprocessor_config tokenizer tokenizer_config export golden README".split()
+    }
+    found = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+    assert towers[backend] < found and {Path(name).stem for name in found - towers[backend]} == files
     assert type(AutoModel.from_pretrained(folder)) is CLIPModel
     assert not [file.name for file in folder.glob("*.json") if "auto_map" in file.read_text()]
     assert main(["verify", "--model", str(folder)]) == 0
@@ -111,7 +115,7 @@ def test_an_export_is_a_complete_plain_checkpoint(exports, backend, precision, c
 def test_an_export_names_no_place_of_its_making(exports, backend, precision):
     """Not even a relative one: exporters note the lines of code that each layer came from."""
     folder = exports / f"{backend}-{precision}"
-    for file in folder.iterdir():
+    for file in filter(Path.is_file, folder.rglob("*")):
         assert not re.search(rb"[\w-]+/[\w.-]+\.py|stack_trace|conversion_parameters", file.read_bytes()), file.name
     assert main(["publish", "--model", str(folder), "--repo", "a/b", "--dry-run"]) == 0
 
@@ -119,11 +123,21 @@ def test_an_export_names_no_place_of_its_making(exports, backend, precision):
 def test_verify_loads_the_tower(damaged):
     folder = damaged("onnx")
     assert verify(folder)["pixel_values"] < 1e-6
-    content = bytearray((folder / "image_tower.onnx").read_bytes())
+    content = bytearray((folder / "onnx" / "vision_model.onnx").read_bytes())
     content[len(content) // 2] ^= 1
-    (folder / "image_tower.onnx").write_bytes(content)
-    with pytest.raises(VerificationError, match="image_tower.onnx is damaged"):
+    (folder / "onnx" / "vision_model.onnx").write_bytes(content)
+    with pytest.raises(VerificationError, match="vision_model.onnx is damaged"):
         verify(folder)
+
+
+def test_an_export_of_version_01_is_still_read(damaged):
+    folder = damaged("onnx")
+    expected = load_image_tower(str(folder), "onnx")(torch.ones(1, 3, 32, 32))
+    (folder / "onnx" / "vision_model.onnx").rename(folder / "image_tower.onnx")
+    (folder / "onnx").rmdir()
+    path = folder / "export.json"
+    path.write_text(path.read_text().replace("onnx/vision_model.onnx", "image_tower.onnx"))
+    assert torch.equal(load_image_tower(str(folder), "onnx")(torch.ones(1, 3, 32, 32)), expected)
 
 
 def test_verify_notices_a_changed_description(damaged, capsys):
@@ -138,7 +152,7 @@ def test_int8_is_int8(exports):
 
     sizes = [(exports / f"openvino-{precision}" / "image_tower.bin").stat().st_size for precision in ("fp32", "int8")]
     assert sizes[1] < 0.4 * sizes[0]
-    graph = onnx.load(exports / "onnx-int8" / "image_tower.onnx").graph
+    graph = onnx.load(exports / "onnx-int8" / "onnx" / "vision_model_quantized.onnx").graph
     weights = {tensor.name: onnx.TensorProto.DataType.Name(tensor.data_type) for tensor in graph.initializer}
     makers = {output: node for node in graph.node for output in node.output}
     products = [node for node in graph.node if node.op_type == "MatMul"]
@@ -148,9 +162,10 @@ def test_int8_is_int8(exports):
 
 
 def test_a_plain_clip_with_weights_too_large_for_one_onnx_file(tmp_path, clip_folder, monkeypatch):
-    monkeypatch.setattr(graphs, "_ONNX_LIMIT", 0)
+    monkeypatch.setattr(onnx_graphs, "_LIMIT", 0)
     export(str(clip_folder), tmp_path / "out", "onnx")
-    assert len({*json.loads((tmp_path / "out" / "export.json").read_text())["files"]}) == 2
+    files = json.loads((tmp_path / "out" / "export.json").read_text())["files"]
+    assert {*files} == {"onnx/vision_model.onnx", "onnx/vision_model.onnx_data"}
     folder = str((tmp_path / "out").rename(tmp_path / "moved"))
     pixels = torch.rand(3, 3, 32, 32, dtype=torch.float64)
     with torch.inference_mode():
@@ -200,8 +215,7 @@ def test_what_is_there_stays(tmp_path, checkpoint):
 
 def test_a_tower_that_disagrees_leaves_nothing(tmp_path, exports, monkeypatch):
     def another_tower(model, folder, *options):
-        for file in (exports / "onnx-fp32").glob("image_tower.*"):
-            shutil.copy(file, folder)
+        shutil.copytree(exports / "onnx-fp32" / "onnx", folder / "onnx")
 
     source = write_clip(tmp_path / "source", seed=9)
     monkeypatch.setattr(export_module, "write_tower", another_tower)
@@ -234,7 +248,7 @@ def test_a_missing_runtime(exports, monkeypatch, backend, package):
         load_image_tower(str(exports / f"{backend}-fp32"), backend)
 
 
-@pytest.mark.parametrize("name", ["image_tower.xml", "image_tower.bin", "image_tower.onnx"])
+@pytest.mark.parametrize("name", ["image_tower.xml", "image_tower.bin", "onnx/vision_model.onnx"])
 @pytest.mark.parametrize("damage", ["cut", "flipped", "missing"])
 def test_a_damaged_tower_is_refused(damaged, name, damage):
     backend = "onnx" if name.endswith("onnx") else "openvino"
@@ -252,9 +266,9 @@ def test_a_damaged_tower_is_refused(damaged, name, damage):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_tower_the_runtime_cannot_read_is_refused(damaged, backend):
     folder = damaged(backend)
-    (tower,) = [*folder.glob("image_tower.xml"), *folder.glob("image_tower.onnx")]
+    (tower,) = [*folder.glob("image_tower.xml"), *folder.glob("onnx/*")]
     tower.write_bytes(b"<net/>")
-    export_module._describe(folder, backend, "fp32")
+    describe(folder, backend, "fp32", ())
     with pytest.raises(ValueError, match=f"cannot load {tower}: \\S"):
         load_image_tower(str(folder), backend)
 
