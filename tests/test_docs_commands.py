@@ -29,7 +29,7 @@ WRITTEN = {
     "docs/labels-and-prompts.md": (),
     "docs/photos-and-video.md": ("faces.csv", "film.csv", "film.mp4.png", "scores.parquet"),
     "docs/faster.md": ("my-fast-clip", "fast.csv"),
-    "docs/convert-and-merge.md": ("my-exp-clip/golden.safetensors", "my-plain-clip"),
+    "docs/convert-and-merge.md": ("my-exp-clip/golden.safetensors", "my-plain-clip", "my-clip-everywhere/onnx/model.onnx"),
     "docs/train.md": ("work/my-exp-clip",),
     "docs/scale.md": (),
     "docs/evaluate.md": ("work/results/report.html",),
@@ -132,6 +132,7 @@ def test_a_pages_commands_run_in_their_order(name, place, monkeypatch, capsys):
     for module in {
         "docs/photos-and-video.md": ("cv2", "av"),
         "docs/faster.md": ("openvino",),
+        "docs/convert-and-merge.md": ("onnxscript",),
         "docs/demo.md": ("gradio",),
     }.get(name, ()):
         pytest.importorskip(module)
