@@ -29,7 +29,11 @@ WRITTEN = {
     "docs/labels-and-prompts.md": (),
     "docs/photos-and-video.md": ("faces.csv", "film.csv", "film.mp4.png", "scores.parquet"),
     "docs/faster.md": ("my-fast-clip", "fast.csv"),
-    "docs/convert-and-merge.md": ("my-exp-clip/golden.safetensors", "my-plain-clip", "my-clip-everywhere/onnx/model.onnx"),
+    "docs/convert-and-merge.md": (
+        "my-exp-clip/golden.safetensors",
+        "my-plain-clip",
+        "my-clip-everywhere/onnx/model.onnx",
+    ),
     "docs/train.md": ("work/my-exp-clip",),
     "docs/scale.md": (),
     "docs/evaluate.md": ("work/results/report.html",),

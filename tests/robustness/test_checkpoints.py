@@ -335,7 +335,7 @@ def test_damaged_descriptions_of_an_export(checkpoint, folder, where, value):
     with pytest.raises(ValueError, match=r"export\.json|image_tower\.onnx is damaged|was exported for"):
         load_image_tower(str(folder), "onnx")
     try:
-        assert exported_backend(str(folder)) == "onnx"
+        assert exported_backend(str(folder)) in (None, "onnx")  # null: written for others to read
     except ValueError as error:
         assert "export.json is damaged" in str(error)
 

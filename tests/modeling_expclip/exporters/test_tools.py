@@ -84,8 +84,9 @@ def crops(tmp_path_factory) -> list[Path]:
 
 
 @pytest.fixture(scope="session")
-def node() -> Path:
-    return transformers_js(ROOT / ".venv" if (ROOT / ".venv").is_dir() else Path(MINI).parents[1])
+def node(tmp_path_factory) -> Path:
+    kept = ROOT / ".venv"
+    return transformers_js(kept if kept.is_dir() else tmp_path_factory.mktemp("npm"))
 
 
 def in_torch(folder: Path, files: list[Path]) -> list[dict[str, float]]:
