@@ -187,7 +187,7 @@ def _take_up(journal: Journal, summary: table.Summary, timelines: Timelines | No
 
 def _check(arguments: argparse.Namespace, videos: bool) -> None:
     """Raises ValueError for what could only be noticed late, or never."""
-    from ..media.detectors import MAX_MARGIN
+    from ..media.faces import MAX_MARGIN
 
     for name in ("margin", "align", "detector"):
         if not arguments.faces and getattr(arguments, name) not in (None, False):
@@ -227,7 +227,7 @@ def _stats(files: list[Path]) -> list[tuple[str, int, int]]:
 
 def _analysis(arguments: argparse.Namespace) -> dict[str, Any]:
     """The options of `FaceAnalyzer` that decide about the rows."""
-    from ..media.detectors import DEFAULT_MARGIN
+    from ..media.faces import DEFAULT_MARGIN
 
     return {
         "faces": bool(arguments.faces),

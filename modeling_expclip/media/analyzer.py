@@ -21,7 +21,8 @@ from ..checkpoint.load import load_checkpoint
 from ..exporters.runtimes import BACKENDS, exported_backend, load_image_tower
 from ..pipeline_expclip import FacialExpressionPipeline, several_images
 from ..prompts import DEFAULT_PROMPTS, choose_labels
-from .detectors import DEFAULT_MARGIN, MAX_MARGIN, Detector, FaceDetector
+from .detectors import FaceDetector
+from .faces import DEFAULT_MARGIN, MAX_MARGIN, Detector
 from .stream import FoundFaces, batched, find_faces, scale_pixels
 from .tracking import Sighting, follow, in_windows
 from .video import NO_LIMITS, Frame, VideoLimits, read_frames, sample_clip

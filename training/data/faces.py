@@ -20,7 +20,8 @@ from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, Valu
 from PIL import Image as PIL
 
 from modeling_expclip.media.crop_check import crops_warning
-from modeling_expclip.media.detectors import FaceDetector, crop_face
+from modeling_expclip.media.detectors import FaceDetector
+from modeling_expclip.media.faces import crop_face
 from modeling_expclip.media.images import image_endings, open_image
 from modeling_expclip.prompts import canonical_label
 

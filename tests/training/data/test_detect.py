@@ -13,7 +13,7 @@ import torch
 from datasets import Dataset, Features, Image, Value
 from PIL import Image as PIL
 
-from modeling_expclip.media.detectors import Face, crop_face
+from modeling_expclip.media.faces import Face, crop_face
 from tests.conftest import picture
 from tests.training.conftest import call
 from training.alignment.run import ImageDataset
