@@ -102,7 +102,9 @@ class FaceAnalyzer:
         if not 0 <= margin <= MAX_MARGIN:
             raise ValueError(f"the margin around a face must lie between 0 and {MAX_MARGIN}, got {margin}")
         if detector is not None and not callable(detector) and not isinstance(detector, (str, Path)):
-            raise ValueError(f"expected auto, yunet, mtcnn, YuNet's file, a FaceDetector or a function, got {detector!r}")
+            raise ValueError(
+                f"expected auto, yunet, mtcnn, YuNet's file, a FaceDetector or a function, got {detector!r}"
+            )
         if not faces and (margin, align, detector) != (DEFAULT_MARGIN, False, None):
             raise ValueError(
                 "margin, align and detector are of no use with faces=False, which takes each image for one face"
@@ -115,7 +117,10 @@ class FaceAnalyzer:
         self.detector: str | None = None
         if faces:
             self._photo_detector, self._video_detector = _detectors(detector)
-            self.detector = _name(self._photo_detector)
+            self.detector = str(
+                getattr(self._photo_detector, "name", None)
+                or getattr(self._photo_detector, "__name__", type(self._photo_detector).__name__)
+            )
         self._batch_size = batch_size
         self._options: dict[str, Any] = {"margin": margin, "align": align, "workers": workers, "ahead": 2 * batch_size}
 
@@ -379,7 +384,3 @@ def _detectors(detector: str | Path | Detector | None) -> tuple[Detector, Detect
             logging.getLogger(__name__).warning("%s", photos)
         return photos, FaceDetector(photos.source, resolution=VIDEO_RESOLUTION)
     return detector, detector
-
-
-def _name(detector: Detector) -> str:
-    return getattr(detector, "name", None) or getattr(detector, "__name__", type(detector).__name__)

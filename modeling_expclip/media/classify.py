@@ -102,7 +102,10 @@ class Classifier:
         for key, image in self.analyzer.stream(items, **self._words):
             path, detector = name(key), self.analyzer.detector
             if image.faces:
-                yield key, [Row(path, face=number, detector=detector, **face) for number, face in enumerate(image.faces)]
+                yield (
+                    key,
+                    [Row(path, face=number, detector=detector, **face) for number, face in enumerate(image.faces)],
+                )
             elif image.error is None:
                 yield key, [Row(path, detector=detector, error=NO_FACE)]
             else:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from .faces import Face, faces_of, opencv
 from .mtcnn import MTCNN
-from .yunet import YuNet, download, weights_at_hand
+from .yunet import FILE, HubError, YuNet, download, weights_at_hand
 
 CHOICES = ("auto", "yunet", "mtcnn")
 DEFAULT_THRESHOLD = 0.7
@@ -52,23 +52,23 @@ class FaceDetector:
         self.resolution = resolution
         self.fallback = ""
         self._find: Callable[[Image.Image], np.ndarray]
-        file = weights_at_hand() if detector in ("auto", "yunet") else Path(detector)
-        if file is None:
+        file: Path | None = None
+        if detector != "mtcnn":
             try:
-                file = download()
-            except OSError as error:
-                if detector == "yunet":
+                file = _yunet_file(detector)
+            except HubError as error:
+                if detector != "auto":
                     raise
-                self.fallback, detector = str(error), "mtcnn"
-        if detector == "mtcnn":
-            self.name, self.source = "mtcnn", "mtcnn"
-            try:
-                self._find = MTCNN(threshold, resolution)
-            except ImportError as error:
-                raise ImportError(f"{error}; {self.fallback}" if self.fallback else str(error)) from error
-        else:
+                self.fallback = str(error)
+        if file is not None:
             self.name, self.source = "yunet", str(file)
             self._find = YuNet(file, threshold, resolution)
+            return
+        self.name = self.source = "mtcnn"
+        try:
+            self._find = MTCNN(threshold, resolution)
+        except ImportError as error:
+            raise ImportError(f"{error}; or {self.fallback}" if self.fallback else str(error)) from error
 
     def __call__(self, image: Image.Image) -> list[Face]:
         """The faces in an upright RGB image, the largest first."""
@@ -77,5 +77,15 @@ class FaceDetector:
     def __str__(self) -> str:
         """A sentence without its full stop, for whoever wants to know what is in use."""
         if self.fallback:
-            return f"faces are found by MTCNN, not by YuNet ({self.fallback})"
+            return f"faces are found by MTCNN; for YuNet, {self.fallback}"
         return f"faces are found by {'YuNet' if self.name == 'yunet' else 'MTCNN'}"
+
+
+def _yunet_file(detector: str | Path) -> Path:
+    if detector in ("auto", "yunet"):
+        return weights_at_hand() or download()
+    if not Path(detector).is_file():
+        raise FileNotFoundError(
+            f"no face detector {detector}: expected {', '.join(CHOICES)}, or a file, YuNet's {FILE}; there is no such file"
+        )
+    return Path(detector)

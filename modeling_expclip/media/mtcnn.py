@@ -55,7 +55,7 @@ class MTCNN:
     def __call__(self, image: Image.Image) -> np.ndarray:
         """(faces, 15): x, y, width, height, five landmarks, confidence."""
         scale = min(1.0, self._resolution / max(image.size))
-        size = tuple(max(1, round(side * scale)) for side in image.size)
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         small = image if size == image.size else image.resize(size, Image.Resampling.BOX, reducing_gap=2.0)
         pixels = np.asarray(small)  # (height, width, 3)
         boxes = self._proposed(pixels)
@@ -113,7 +113,10 @@ class MTCNN:
         landmarks = np.empty((len(squares), 10))
         if points:
             x, y = np.split(points[0][sure], 2, axis=1)  # shares of the square's sides
-            landmarks[:, ::2], landmarks[:, 1::2] = squares[:, :1] + x * sides[:, :1], squares[:, 1:2] + y * sides[:, 1:]
+            landmarks[:, ::2], landmarks[:, 1::2] = (
+                squares[:, :1] + x * sides[:, :1],
+                squares[:, 1:2] + y * sides[:, 1:],
+            )
         moved = _moved(squares, offsets[sure])
         kept = _distinct(squares if stage == 1 else moved, _OVERLAP, of_smaller=stage == 2)
         return moved[kept], landmarks[kept]

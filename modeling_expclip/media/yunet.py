@@ -31,6 +31,10 @@ _LEAST = 33  # a side of 32 or fewer makes OpenCV 4 invent faces, some of them a
 _OVERLAP = 0.3  # boxes that overlap more, by intersection over union, are one face
 
 
+class HubError(OSError):
+    """The Hub did not give the weights, and none are on this machine."""
+
+
 class YuNet:
     """YuNet through OpenCV. Safe to call from several threads.
 
@@ -96,7 +100,7 @@ def weights_at_hand() -> Path | None:
 
 
 def download() -> Path:
-    """The weights' file from the Hub: one try, for an answer within five seconds. Raises OSError saying what failed."""
+    """The weights' file from the Hub: one try, for an answer within five seconds. Raises HubError saying what failed."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
     try:
@@ -105,9 +109,8 @@ def download() -> Path:
         _within(_ANSWER_SECONDS, lambda: get_hf_file_metadata(url, timeout=_ANSWER_SECONDS))
         return Path(_within(_DOWNLOAD_SECONDS, lambda: hf_hub_download(REPO, FILE, revision=REVISION)))
     except Exception as error:  # the HTTP client's own errors, and it is not the same in each huggingface_hub
-        raise OSError(
-            f"no face detector YuNet; set {VARIABLE} to a copy of {FILE} "
-            f"(from the Hub's {REPO}, which failed: {reason_of(error)})"
+        raise HubError(
+            f"set {VARIABLE} to a copy of YuNet's {FILE} (from the Hub's {REPO}, which failed: {reason_of(error)})"
         ) from error
 
 
@@ -131,7 +134,9 @@ def _within(seconds: float, function: Callable[[], Any]) -> Any:
 def _checked(path: Path) -> Path:
     """Raises FileNotFoundError, or ValueError for another file."""
     if not path.is_file():
-        raise FileNotFoundError(f"no face detector: there is no file {path} ({FILE} is wanted)")
+        raise FileNotFoundError(
+            f"no face detector: there is no file {path} ({FILE} is wanted); correct or unset {VARIABLE}"
+        )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != _SHA256:
         raise ValueError(f"{path} is not {FILE}: its sha256 is {digest}, expected {_SHA256}; fetch it again")

@@ -64,7 +64,8 @@ def main() -> None:
     rows = pq.read_table(arguments.data, columns=["image"]).column("image").to_pylist()
     wanted = len(SIDES) * arguments.photos
     faces = [
-        Image.open(io.BytesIO(row["bytes"])).convert("RGB") for row in random.Random(0).sample(rows, min(wanted, len(rows)))
+        Image.open(io.BytesIO(row["bytes"])).convert("RGB")
+        for row in random.Random(0).sample(rows, min(wanted, len(rows)))
     ]
     for name in ("yunet", "mtcnn"):
         detect, dice = FaceDetector(name, arguments.threshold), random.Random(1)
