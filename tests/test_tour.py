@@ -71,8 +71,8 @@ def test_the_tour_prints_what_is_stored_in_it(tmp_path):
     notebook = nbformat.read(TOUR, as_version=4)
     stored = printed(notebook)
     found = execute(notebook, tmp_path, str(YUNET) if YUNET.is_file() else "")
-    if not YUNET.is_file():
-        assert "EXPCLIP_YUNET" in found.pop(of_the_detector(notebook))
+    if not YUNET.is_file():  # MTCNN's boxes are a little different
+        assert found.pop(of_the_detector(notebook)).count("pixels wide") == 5
         del stored[of_the_detector(notebook)]
     for cell, text in stored.items():
         words, numbers = words_and_numbers(found[cell])

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
-from .detectors import FaceDetector, weights_at_hand
+from .detectors import FaceDetector
 from .images import open_image
+from .yunet import weights_at_hand
 
 _LOOKED_AT = 8
 _SEVERAL = 3  # of them, or all where there are fewer: no detector finds every face
@@ -34,11 +35,10 @@ def crops_warning(images: Iterable[Any]) -> str | None:
         Else a sentence without its full stop, for the caller to add what helps there: "5 of the first 8
         images show no single face that fills them, but images are taken as face crops here".
     """
-    weights = weights_at_hand()
-    if weights is None:
+    if weights_at_hand() is None:
         return None
     try:
-        detector = FaceDetector(weights, _THRESHOLD, _RESOLUTION)
+        detector = FaceDetector("yunet", _THRESHOLD, _RESOLUTION)
     except ImportError:
         return None
     except (OSError, ValueError) as error:  # a file of the wrong name or content, which someone meant to be used

@@ -1,6 +1,6 @@
 """``python -m tests.benchmarks.face_margin --data PARQUET``: how much around a detected face should the model see?
 
-Labelled pictures, wider than the faces in them, come in; YuNet finds the largest face of each, and it is cut out with several
+Labelled pictures, wider than the faces in them, come in; a detector finds the largest face of each, and it is cut out with several
 margins, as a square or as the box stands, with and without levelled eyes. A table of the mini's WAR and UAR leaves, averaged
 over the prompt sets.
 """
@@ -17,7 +17,8 @@ from PIL import Image
 
 from modeling_expclip import LABEL_SETS, MINI, PROMPT_SETS, FacialExpressionPipeline
 from modeling_expclip.checkpoint.load import load_checkpoint
-from modeling_expclip.media.detectors import FaceDetector, crop_face
+from modeling_expclip.media.detectors import FaceDetector
+from modeling_expclip.media.faces import crop_face
 
 LABELS = LABEL_SETS["rafdb"]
 
@@ -31,9 +32,10 @@ def box_as_it_stands(image: Image.Image, face, margin: float) -> Image.Image:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, help="Parquet with the columns image and label (rafdb's order)")
+    parser.add_argument("--detector", default="auto", help="yunet, mtcnn or auto (default)")
     arguments = parser.parse_args()
     table = pq.read_table(arguments.data, columns=["image", "label"]).to_pylist()
-    detect = FaceDetector()
+    detect = FaceDetector(arguments.detector)
     found = []
     for row in table:
         image = Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")

@@ -58,9 +58,13 @@ def test_first_come_first_served():
     assert order == list(range(5))
 
 
-def test_long_lists_of_labels_delay_nobody(monkeypatch, tmp_path):
+def test_long_lists_of_labels_delay_nobody(monkeypatch):
     """Twelve lists of a hundred long labels at once: known labels are answered meanwhile, new short ones too, and the line is bounded."""
-    monkeypatch.setenv("EXPCLIP_YUNET", str(tmp_path / "none.onnx"))
+
+    def missing():
+        raise ImportError("no face detector")
+
+    monkeypatch.setattr("space.page.recognition.FaceDetector", missing)
     recogniser = Recogniser(MINI)
     image = Image.open(EXAMPLES / "average-fear.png").convert("RGB")
     recogniser.prototypes(("glad", "sad"), "photo")

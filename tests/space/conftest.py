@@ -71,8 +71,8 @@ def serving(folder: Path) -> AbstractContextManager[Server]:
 def started(command: list, place: Path, folder: Path, variables: dict[str, str]) -> Iterator[Server]:
     """A command that serves the page, run in ``place``; what the server writes goes into ``folder``.
 
-    It gets a free port, as its last argument if that is ``--port``, and stays offline; where the face detector's weights are not at
-    hand, it has none.
+    It gets a free port, as its last argument if that is ``--port``, and stays offline; where YuNet's weights are not at
+    hand, MTCNN finds the faces.
     """
     port = free_port()
     call = [*command, str(port)] if command[-1] == "--port" else command

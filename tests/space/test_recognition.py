@@ -24,8 +24,11 @@ def recogniser(yunet) -> Recogniser:
 
 
 @pytest.fixture
-def no_weights(monkeypatch, tmp_path):
-    monkeypatch.setenv("EXPCLIP_YUNET", str(tmp_path / "none.onnx"))
+def no_detector(monkeypatch):
+    def missing():
+        raise ImportError("no face detector")
+
+    monkeypatch.setattr("space.page.recognition.FaceDetector", missing)
 
 
 def test_faces_and_scores_are_the_analyzers(recogniser, yunet):
@@ -40,7 +43,7 @@ def test_faces_and_scores_are_the_analyzers(recogniser, yunet):
         assert face.clip_scores != pytest.approx(face.scores, abs=1e-3)
 
 
-def test_without_the_head_it_is_clip(no_weights):
+def test_without_the_head_it_is_clip(no_detector):
     recogniser = Recogniser(MINI)
     read = recogniser.classify(open_image(EXAMPLES / "average-fear.png"), recogniser.prototypes(LABELS, "photo"))
     model, processor = load_checkpoint(MINI)
@@ -57,7 +60,7 @@ def test_the_clip_beside_it_shares_its_weights():
     assert not any(tensor.is_meta for tensor in clip.buffers())
 
 
-def test_without_a_detector_the_whole_picture_is_read(no_weights, caplog):
+def test_without_a_detector_the_whole_picture_is_read(no_detector, caplog):
     recogniser = Recogniser()
     assert "no face detector" in caplog.text
     assert "whole image" in recogniser.no_detector and not recogniser.no_head
@@ -67,12 +70,28 @@ def test_without_a_detector_the_whole_picture_is_read(no_weights, caplog):
     assert face.box is None and face.label == "joyful"
 
 
+def test_weights_that_are_named_and_not_there_end_the_start(monkeypatch, tmp_path):
+    monkeypatch.setenv("EXPCLIP_YUNET", str(tmp_path / "none.onnx"))
+    with pytest.raises(FileNotFoundError, match=r"none\.onnx"):
+        Recogniser()
+
+
+def test_without_a_network_faces_are_found(monkeypatch, tmp_path, caplog):
+    monkeypatch.delenv("EXPCLIP_YUNET", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    recogniser = Recogniser(MINI)
+    assert recogniser.detector == "mtcnn" and not recogniser.no_detector
+    assert caplog.text.count("faces are found by MTCNN") == 1
+    assert len(recogniser.classify(open_image(GROUP), recogniser.prototypes(LABELS, "photo"))) == 5
+
+
 def test_no_face_in_the_picture(recogniser):
     assert not recogniser.no_detector
     assert recogniser.classify(Image.new("RGB", (640, 480), "#7ab"), recogniser.prototypes(LABELS, "photo")) == []
 
 
-def test_a_plain_clip_has_nothing_to_compare(tmp_path, no_weights):
+def test_a_plain_clip_has_nothing_to_compare(tmp_path, no_detector):
     merge(MINI, tmp_path / "merged")
     recogniser = Recogniser(str(tmp_path / "merged"))
     assert "plain CLIP" in recogniser.no_head and recogniser.name == "merged"
@@ -83,7 +102,7 @@ def test_a_plain_clip_has_nothing_to_compare(tmp_path, no_weights):
     assert face.scores == pytest.approx(ours.classify(image, ours.prototypes(LABELS, "photo"))[0].scores, abs=1e-3)
 
 
-def test_the_model_comes_from_the_environment(monkeypatch, checkpoint, no_weights):
+def test_the_model_comes_from_the_environment(monkeypatch, checkpoint, no_detector):
     monkeypatch.setenv("EXPCLIP_MODEL", str(checkpoint))
     assert Recogniser().name == "expclip-small"
 

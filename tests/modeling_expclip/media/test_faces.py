@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from modeling_expclip.cli.main import main
-from modeling_expclip.media.detectors import Face, FaceDetector, crop_face
+from modeling_expclip.media.detectors import FaceDetector
+from modeling_expclip.media.faces import Face, crop_face
 from modeling_expclip.media.tracking import overlap
 from tests.conftest import picture
 
@@ -22,6 +22,13 @@ SIZES = (90, 140, 220, 420)
 @pytest.fixture(scope="module")
 def yunet(shared):
     return shared / "models" / "face_detection_yunet_2023mar.onnx"
+
+
+@pytest.fixture(scope="module", params=["yunet", "mtcnn"])
+def detector(request) -> FaceDetector:
+    if request.param == "mtcnn":
+        return FaceDetector("mtcnn")
+    return FaceDetector(request.getfixturevalue("yunet"))
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +50,12 @@ def group_photo(faces, sizes=SIZES, size=(1600, 900)) -> tuple[Image.Image, list
 
 
 @pytest.mark.parametrize("scale", [0.7, 1, 2.5])
-def test_faces_are_found_where_they_are(yunet, real_faces, scale):
+def test_faces_are_found_where_they_are(detector, real_faces, scale):
     """Also in photos that are scaled down for it: boxes stay in the photo's own pixels."""
     photo, places = group_photo(
         real_faces[:4], [round(side * scale) for side in SIZES], (round(1600 * scale), round(900 * scale))
     )
-    faces = FaceDetector(yunet)(photo)
+    faces = detector(photo)
     assert len(faces) == 4
     for face, place in zip(faces, reversed(places)):  # the largest first, as pasted from small to large
         assert overlap(face.box, place) > 0.4, (face.box, place)  # pictures are wider than the faces in them
@@ -56,22 +63,35 @@ def test_faces_are_found_where_they_are(yunet, real_faces, scale):
         assert all(face.box[0] <= x <= face.box[2] for x, _ in face.landmarks)
 
 
-def test_a_face_that_fills_the_picture_and_a_tiny_picture_of_one(yunet, real_faces):
-    detector = FaceDetector(yunet)
+def test_a_face_that_fills_the_picture_and_a_tiny_picture_of_one(detector, real_faces):
     for side in (48, 160, 1200):
         found = [len(detector(face.resize((side, side), 3))) for face in real_faces[:10]]
         assert found.count(1) >= 9, (side, found)
 
 
-@pytest.mark.parametrize("size", [(300, 200), (1, 1), (3000, 2), (3, 1000), (1900, 200)])
-def test_no_face(yunet, size):
+@pytest.mark.parametrize("size", [(300, 200), (1, 1), (3000, 2), (3, 1000), (1900, 200), (20_000, 1), (4000, 3000)])
+def test_no_face(detector, size):
     """Also in pictures that are flat, for which OpenCV 4 needs the least side."""
-    assert FaceDetector(yunet)(picture(size=size)) == FaceDetector(yunet)(Image.new("RGB", size)) == []
+    assert detector(picture(size=size)) == detector(Image.new("RGB", size)) == []
 
 
-def test_threads_share_a_detector(yunet, real_faces):
-    """OpenCV's detector keeps the size of the last picture; each thread needs its own."""
-    detector = FaceDetector(yunet)
+def test_boxes_are_whole_pixels_within_the_picture(detector, real_faces):
+    """Also of a face that the picture's edge cuts off."""
+    for image in real_faces[:6]:
+        half = image.resize((300, 300), 3).crop((90, 0, 300, 280))
+        for face in detector(half):
+            x0, y0, x1, y1 = face.box
+            assert all(isinstance(value, int) for value in face.box)
+            assert 0 <= x0 < x1 <= half.width and 0 <= y0 < y1 <= half.height
+
+
+def test_grey_faces_are_found(detector, real_faces):
+    photo, places = group_photo(real_faces[:4])
+    assert len(detector(photo.convert("L").convert("RGB"))) == len(places)
+
+
+def test_threads_share_a_detector(detector, real_faces):
+    """OpenCV's detector keeps the size of the last picture, and its networks their input; each thread needs its own."""
     images = [face.resize((side, side), 3) for face in real_faces[:6] for side in (100, 160, 333)]
     alone = [detector(image) for image in images]
     with ThreadPoolExecutor(4) as pool:
@@ -84,7 +104,7 @@ def test_the_environment_names_the_weights(yunet, monkeypatch):
 
 
 def test_missing_and_other_weights(yunet, tmp_path, monkeypatch):
-    with pytest.raises(FileNotFoundError, match="no face detector: there is no file"):
+    with pytest.raises(FileNotFoundError, match="no face detector .*nowhere.onnx: expected auto, yunet, mtcnn"):
         FaceDetector(tmp_path / "nowhere.onnx")
     (tmp_path / "other.onnx").write_bytes(yunet.read_bytes()[:-1] + b"x")
     monkeypatch.setenv("EXPCLIP_YUNET", str(tmp_path / "other.onnx"))
@@ -92,17 +112,6 @@ def test_missing_and_other_weights(yunet, tmp_path, monkeypatch):
         FaceDetector()
     with pytest.raises(ValueError, match="between 0 and 1, got 1.5"):
         FaceDetector(yunet, threshold=1.5)
-
-
-def test_offline_says_what_to_do(checkpoint, tmp_path, monkeypatch, capsys):
-    monkeypatch.delenv("EXPCLIP_YUNET", raising=False)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    picture().save(tmp_path / "a.png")
-    assert main(["classify", "--model", str(checkpoint), str(tmp_path / "a.png"), "--faces"]) == 2
-    error = capsys.readouterr().err
-    assert "no face detector; pass faces already cropped with --no-faces" in error and "EXPCLIP_YUNET" in error
-    assert len(error.strip().splitlines()) == 1
 
 
 def face(box, eyes=((0.0, 0.0), (1.0, 0.0))) -> Face:
