@@ -35,6 +35,8 @@ def answer_json(server: Any) -> None:
     async def described(request: ListToolsRequest) -> ServerResult:
         answer = await describe(request)
         for tool in answer.root.tools:
+            for field in tool.inputSchema["properties"].values():
+                field.pop("format", None)  # says of files that any address is read
             result = {"type": "array", "items": SCHEMAS[server.tool_to_endpoint[tool.name]]}
             tool.outputSchema = {"type": "object", "properties": {"result": result}, "required": ["result"]}
         return answer

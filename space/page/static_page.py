@@ -19,7 +19,7 @@ def static_page_link() -> str:
     if not address:
         return ""
     parts = urlsplit(address)
-    if not (parts.scheme in ("http", "https") and parts.netloc or address.startswith("/") and not parts.netloc):
+    if not ((parts.scheme in ("http", "https") and parts.netloc) or (address.startswith("/") and not parts.netloc)):
         raise ValueError(
             f"{_VARIABLE} is {address!r}; expected a whole address that begins with http or https, "
             "or a path on this server that begins with /"
