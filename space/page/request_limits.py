@@ -200,4 +200,6 @@ async def _wrong_call(request: Request, error: Exception) -> JSONResponse:
         raise error
     if isinstance(error, TypeError):
         return JSONResponse({"error": str(error)[:_MAX_QUERY_LENGTH]}, 400)
-    return JSONResponse({"error": "There is no such endpoint; 'Use via API' at the bottom of the page lists them."}, 404)
+    return JSONResponse(
+        {"error": "There is no such endpoint; 'Use via API' at the bottom of the page lists them."}, 404
+    )
