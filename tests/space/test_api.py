@@ -141,10 +141,10 @@ def test_a_video_is_the_analyzers(client, analyzer, short_video):
 
 def test_a_damaged_video_is_told_after_what_could_be_read(client, tmp_path, yunet):
     frame = Image.open(EXAMPLES / "average-anger.png").convert("RGB")
-    write_video(tmp_path / "whole.avi", [frame] * 60, g="1")
-    content = (tmp_path / "whole.avi").read_bytes()
-    (tmp_path / "half.avi").write_bytes(content[: len(content) // 2])
-    *entries, last = client.predict(gradio_client.handle_file(str(tmp_path / "half.avi")), api_name="/video")
+    write_video(tmp_path / "whole.mkv", [frame] * 60, g="1")
+    content = (tmp_path / "whole.mkv").read_bytes()
+    (tmp_path / "half.mkv").write_bytes(content[: len(content) // 2])
+    *entries, last = client.predict(gradio_client.handle_file(str(tmp_path / "half.mkv")), api_name="/video")
     assert entries and all(entry["error"] is None for entry in entries)
     assert last["error"].startswith("The video is") and "/" not in last["error"] and last["scores"] == {}
 
