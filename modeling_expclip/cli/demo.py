@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 
 _DESCRIPTION = "Serve a page for photos, the camera and short videos, with labels of your own, until Ctrl-C."
 _ENVIRONMENT = """environment:
   EXPCLIP_MODEL        the checkpoint, where --model does not name it
   EXPCLIP_YUNET        the weights of the face detector YuNet (default: from the Hub; without it, MTCNN)
+  EXPCLIP_STATIC_PAGE  address of the page that needs no server, to link to (default: no link)
   GRADIO_SERVER_NAME   the address, where --host does not name it
   GRADIO_SERVER_PORT   the port, where --port does not name it"""
 
@@ -33,11 +35,9 @@ def _port(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    try:
-        from expclip_demo.page.start import start
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("expclip_demo."):  # ours, and so a broken installation and no missing package
-            raise
-        raise ImportError(f"{error.name} is not installed; in a clone, `python -m space.app` is the same") from error
+    if find_spec("expclip_demo") is None:
+        raise ImportError("expclip_demo is not installed; in a clone, `python -m space.app` is the same")
+    from expclip_demo.page.start import start
+
     start(arguments.model, arguments.host, arguments.port)
     return 0

@@ -63,8 +63,8 @@ III), and the people exposed to them must be informed (Article 50(3)).
 
 ## Programs and agents
 
-"Use via API" at the bottom of the page shows the endpoint `/classify` for Python, JavaScript and
-curl, and its address as an MCP tool.
+"Use via API" at the bottom of the page shows the endpoints `/classify` and `/video` for Python,
+JavaScript and curl, and their address as MCP tools.
 """
 
 

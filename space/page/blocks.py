@@ -7,17 +7,18 @@ from functools import partial
 import gradio as gr
 
 from .about import about_tab
-from .api import classify_endpoint
+from .api import endpoints
 from .ephemeral import EphemeralBlocks
 from .live import LIVE_SECONDS, live_tab
 from .photo import photo_tab
 from .recognition import Recogniser
+from .static_page import static_page_link
 from .uploads import KEPT_SECONDS, SWEPT_SECONDS
 from .video import video_tab
 
 _HEADER = """
 <header class="xc-header"><h1>Exp-CLIP</h1>
-<p>How well does a face fit <em>your</em> words? Choose a photo, type any labels, see the bars.</p></header>
+<p>How well does a face fit <em>your</em> words? Choose a photo, type any labels, see the bars.</p>{link}</header>
 """
 _FOOTER = """
 <p class="xc-fine xc-footer">Rates apparent expressions, not what a person feels. Not for decisions about people; see About.</p>
@@ -34,14 +35,14 @@ def build_page(recogniser: Recogniser) -> EphemeralBlocks:
         swept=SWEPT_SECONDS,
         streamed=2 * LIVE_SECONDS,
     ) as page:
-        gr.HTML(_HEADER, js_on_load=None)
+        gr.HTML(_HEADER.format(link=static_page_link()), js_on_load=None)
         with gr.Tabs():
             video = partial(video_tab, left=page.left)
             for name, tab in (("Photo", photo_tab), ("Live", live_tab), ("Video", video), ("About", about_tab)):
                 with gr.Tab(name, id=name.lower()):
                     tab(recogniser)
         gr.HTML(_FOOTER, js_on_load=None)
-        classify_endpoint(recogniser)
+        endpoints(recogniser, page.left)
 
         def forget(request: gr.Request) -> None:
             page.forget(request.session_hash)

@@ -16,6 +16,7 @@ from .inputs import BASIC_LABELS, DEFAULT_PROMPTS, MAX_LABEL_LENGTH, MAX_LABELS,
 # One queue for all that reads single images. More leave it than are read at once (see
 # Recogniser.slot), so that those who bring new labels, which are encoded first, do not keep out the others.
 IMAGE_QUEUE = {"concurrency_id": "images", "concurrency_limit": 16}
+VIDEO_QUEUE = {"concurrency_id": "video", "concurrency_limit": 1}
 
 
 @dataclass(frozen=True)

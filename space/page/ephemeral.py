@@ -43,12 +43,15 @@ class EphemeralBlocks(gr.Blocks):
     async def preprocess_data(
         self, block_fn: BlockFunction, inputs: list[Any], state: SessionState | None, explicit_call: bool = False
     ) -> list[Any]:
-        if len(inputs) != len(block_fn.inputs):  # Gradio's own message would repeat the values, also in the log
+        if len(inputs) > len(block_fn.inputs):  # Gradio's own message would repeat the values, also in the log
             raise gr.Error(
-                f"data: {len(block_fn.inputs)} values are expected, {len(inputs)} came", print_exception=False
+                f"data: at most {len(block_fn.inputs)} values are expected, {len(inputs)} came", print_exception=False
             )
         state = state or SessionState(self)
-        values = [state[block._id] if block.stateful else sent for block, sent in zip(block_fn.inputs, inputs)]
+        # The last ones may be missing: programs send the image alone.
+        defaults = [getattr(block, "value", None) for block in block_fn.inputs[len(inputs) :]]
+        sent = [*inputs, *defaults]
+        values = [state[block._id] if block.stateful else value for block, value in zip(block_fn.inputs, sent)]
         inputs.clear()  # the event's own list, which a stream would keep until its next image
         return values
 

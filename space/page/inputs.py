@@ -76,6 +76,13 @@ def prompts_of(name: Any) -> str:
     return name
 
 
+def details_of(sent: Any) -> bool:
+    """Whether more than the probabilities is wanted; not where nothing was said."""
+    if not isinstance(sent, bool | None):
+        raise ValueError("details: true or false is expected")
+    return bool(sent)
+
+
 def label_set_of(name: Any) -> tuple[str, ...]:
     """The labels of a benchmark; none where none was chosen."""
     return LABEL_SETS.get(name, ()) if isinstance(name, str) else ()
@@ -106,6 +113,8 @@ def image_of(sent: Any) -> Image.Image:
 def video_of(sent: Any) -> tuple[Path, float]:
     """The file of an uploaded video, and its length in seconds."""
     sent = _file("video", sent, "choose a file first")
+    if not sent.get("path"):
+        raise ValueError("video: data URLs are read for images only; upload the file first, and send its path")
     with _opened("video", sent.get("path"), MAX_VIDEO_BYTES) as (path, _):
         pass
     seconds = _seconds(path)

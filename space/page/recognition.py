@@ -20,6 +20,7 @@ from PIL import Image
 from transformers import CLIPModel
 
 from modeling_expclip import MINI, PROMPT_SETS, ExpCLIPModel, FaceAnalyzer, FaceDetector, load_checkpoint
+from modeling_expclip.media.analyzer import VIDEO_RESOLUTION
 from modeling_expclip.media.video import VideoLimits
 
 from .slots import Slots
@@ -43,13 +44,14 @@ _KEPT_PROTOTYPES = 32
 class FaceScores:
     """One face and the probability of each label.
 
-    ``box`` is None where the whole image was taken for a face; ``clip_scores`` are those without the
-    head, None where the model has none.
+    ``box`` and ``detection_score`` are None where the whole image was taken for a face;
+    ``clip_scores`` are those without the head, None where the model has none.
     """
 
     box: Box | None
     scores: dict[str, float]
     clip_scores: dict[str, float] | None
+    detection_score: float | None = None
 
     @property
     def label(self) -> str:
@@ -93,8 +95,9 @@ class Recogniser:
             self.no_detector = "No face detector is installed here, so the whole image is read as one face."
         self.detector = found and found.name
         faces = found is not None
+        videos = found and FaceDetector(found.source, resolution=VIDEO_RESOLUTION)
         # torch, also for an exported checkpoint: other runtimes do one thing at a time.
-        self._videos = FaceAnalyzer(model, processor, faces=faces, detector=found and found.source, backend="torch")
+        self._with_head = FaceAnalyzer(model, processor, faces=faces, detector=videos, backend="torch")
         self._head, self.no_head = None, ""
         if isinstance(model, ExpCLIPModel):
             self._head, model = model.projection_head, without_head(model)
@@ -103,7 +106,7 @@ class Recogniser:
                 f"{self.name} is a plain CLIP: there is no projection head to leave out, so nothing to compare."
             )
         # The head comes last, so one pass of the image tower serves both.
-        self._photos = FaceAnalyzer(
+        self._without_head = FaceAnalyzer(
             model,
             processor,
             faces=faces,
@@ -149,22 +152,24 @@ class Recogniser:
 
         Without a detector, the whole image is one face.
         """
-        [(_, found)] = self._photos.embed([(None, image)])
+        [(_, found)] = self._without_head.embed([(None, image)])
         if found.error is not None:
             raise found.error
         if found.embeds is None:
             return []
         without = found.embeds  # (faces, D)
         if self._head is None:
-            scores = self._scores(self._photos, without, prototypes.labels, prototypes.with_head)
+            scores = self._scores(self._without_head, without, prototypes.labels, prototypes.with_head)
             clip_scores = [None] * len(scores)
         else:
             with torch.inference_mode():
                 embeds = self._head(without.to(self._head.weight)).cpu()  # (faces, H)
-            scores = self._scores(self._videos, embeds, prototypes.labels, prototypes.with_head)
-            clip_scores = self._scores(self._photos, without, prototypes.labels, prototypes.without)
-        boxes = [box for box, _ in found.places]
-        return [FaceScores(*parts) for parts in zip(boxes, scores, clip_scores)]
+            scores = self._scores(self._with_head, embeds, prototypes.labels, prototypes.with_head)
+            clip_scores = self._scores(self._without_head, without, prototypes.labels, prototypes.without)
+        return [
+            FaceScores(box, *both, detection_score)
+            for (box, detection_score), *both in zip(found.places, scores, clip_scores)
+        ]
 
     @on_gpu
     def video(self, file: Path, prototypes: Prototypes, limits: VideoLimits) -> Iterator[dict[str, Any]]:
@@ -172,11 +177,11 @@ class Recogniser:
 
         At the end ValueError for a video that is damaged or goes beyond the limits.
         """
-        yield from self._videos.video(file, prototypes.labels, prompts=prototypes.prompts, limits=limits)
+        yield from self._with_head.video(file, prototypes.labels, prompts=prototypes.prompts, limits=limits)
 
     def _encoded(self, labels: tuple[str, ...], prompts: str) -> tuple[torch.Tensor, torch.Tensor | None]:
-        with_head = self._videos.pipeline.class_prototypes(labels, prompts)
-        return with_head, None if self._head is None else self._photos.pipeline.class_prototypes(labels, prompts)
+        with_head = self._with_head.pipeline.class_prototypes(labels, prompts)
+        return with_head, None if self._head is None else self._without_head.pipeline.class_prototypes(labels, prompts)
 
     @staticmethod
     def _scores(

@@ -10,8 +10,10 @@ import re
 from contextlib import suppress
 from typing import Any
 
+from gradio.route_utils import FnIndexInferError
 from starlette.middleware import Middleware
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .ephemeral import EphemeralBlocks, forget_body
@@ -185,4 +187,19 @@ def _too_large(most: int) -> _Refused:
 
 def app_kwargs(page: EphemeralBlocks) -> dict[str, Any]:
     """For ``launch(app_kwargs=...)``."""
-    return {"middleware": [Middleware(RequestLimits, page=page)], "lifespan": page.lifespan}
+    return {
+        "middleware": [Middleware(RequestLimits, page=page)],
+        "lifespan": page.lifespan,
+        "exception_handlers": dict.fromkeys((FnIndexInferError, KeyError, TypeError), _wrong_call),
+    }
+
+
+async def _wrong_call(request: Request, error: Exception) -> JSONResponse:
+    """What Gradio raises for an unknown endpoint, and for fields that an endpoint has not or lacks."""
+    if not request.url.path.startswith(f"{_API}call/"):
+        raise error
+    if isinstance(error, TypeError):
+        return JSONResponse({"error": str(error)[:_MAX_QUERY_LENGTH]}, 400)
+    return JSONResponse(
+        {"error": "There is no such endpoint; 'Use via API' at the bottom of the page lists them."}, 404
+    )

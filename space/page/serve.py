@@ -32,4 +32,10 @@ def serve(model: str | None, host: str | None, port: int | None) -> None:
         state_session_capacity=500,
         ssr_mode=False,
         app_kwargs=app_kwargs(page),
+        prevent_thread_lock=True,
     )
+    if page.mcp_server_obj is not None:
+        from .mcp_answers import answer_json
+
+        answer_json(page.mcp_server_obj)
+    page.block_thread()

@@ -6,6 +6,7 @@ import base64
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from modeling_expclip.media.plot import draw_timeline
 from modeling_expclip.media.table import FIXED_COLUMNS, Row, write
 
 from . import render
-from .controls import label_fields, report_errors
+from .controls import VIDEO_QUEUE, label_fields, report_errors
 from .inputs import MAX_VIDEO_BYTES, MAX_VIDEO_SECONDS, VIDEO_LIMITS, labels_of, prompts_of, video_of
 from .recognition import Recogniser
 
@@ -25,6 +26,33 @@ _LIMITS = (
     f"At most {MAX_VIDEO_SECONDS // 60} minutes and {MAX_VIDEO_BYTES // 2**20} MB; four frames a second are read. "
     "The file is deleted within ten minutes. Only show people who agree."
 )
+
+
+def read_video(
+    recogniser: Recogniser,
+    sent: Any,
+    labels: tuple[str, ...],
+    prompts: str,
+    keep: Callable[[dict[str, Any]], None],
+    progress: gr.Progress,
+    gone: Callable[[], bool],
+) -> str:
+    """Calls ``keep`` with each entry of ``FaceAnalyzer.video``, until the visitor has ``gone``.
+
+    Returns why the video was not read to its end, as it is damaged or beyond a limit, also one that
+    ``keep`` raises: what came before counts. Empty where it was. ValueError where it is no video.
+    """
+    wanted = recogniser.prototypes(labels, prompts)
+    file, seconds = video_of(sent)
+    try:
+        for entry in recogniser.video(file, wanted, VIDEO_LIMITS):
+            if gone():
+                break
+            keep(entry)
+            progress(min(entry["time"] / max(seconds, 0.1), 1.0), desc=f"{entry['time']:.0f} of {seconds:.0f} s")
+    except ValueError as error:
+        return str(error).replace(str(file), "The video")
+    return ""
 
 
 def video_tab(recogniser: Recogniser, left: Callable[[str | None], bool]) -> None:
@@ -42,20 +70,15 @@ def video_tab(recogniser: Recogniser, left: Callable[[str | None], bool]) -> Non
             taken = sorted(set(names) & set(FIXED_COLUMNS))
             if taken:
                 raise ValueError(f"labels: {', '.join(taken)} is a column of the table; call the label something else")
-            wanted = recogniser.prototypes(names, prompts)
-            file, seconds = video_of(sent)
             rows: list[Row] = []
-            problem = ""
-            try:
-                for entry in recogniser.video(file, wanted, VIDEO_LIMITS):
-                    if left(request.session_hash):
-                        return
-                    rows.append(Row(_NAME, **entry))
-                    progress(
-                        min(entry["time"] / max(seconds, 0.1), 1.0), desc=f"{entry['time']:.0f} of {seconds:.0f} s"
-                    )
-            except ValueError as error:  # damaged or beyond a limit: what was read before counts
-                problem = str(error).replace(str(file), "The video")
+
+            def keep(entry: dict[str, Any]) -> None:
+                rows.append(Row(_NAME, **entry))
+
+            gone = partial(left, request.session_hash)
+            problem = read_video(recogniser, sent, names, prompts, keep, progress, gone)
+            if gone():
+                return
             if not rows:
                 raise ValueError(f"video: {problem}" if problem else "video: no face was found in it")
         # What follows the yield runs after Gradio took its copy, which it deletes by the clock.
@@ -84,9 +107,8 @@ def video_tab(recogniser: Recogniser, left: Callable[[str | None], bool]) -> Non
         [video, chosen.labels, chosen.prompts],
         [timeline, download],
         show_progress_on=timeline,
-        concurrency_limit=1,
-        concurrency_id="video",
         api_visibility="private",
+        **VIDEO_QUEUE,
     )
 
 

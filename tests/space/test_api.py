@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,8 +16,10 @@ from PIL import Image
 
 from modeling_expclip import FaceAnalyzer
 from space.page.inputs import BASIC_LABELS
+from tests.conftest import write_video
 
 from .conftest import EXAMPLES, GROUP
+from .visitor import Visitor, data_url, png
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +90,68 @@ def test_errors_of_images(client, tmp_path):
 
 def test_only_this_endpoint_is_offered(client):
     offered = client.view_api(return_format="dict")
-    assert list(offered["named_endpoints"]) == ["/classify"] and not offered["unnamed_endpoints"]
-    parameters = offered["named_endpoints"]["/classify"]["parameters"]
-    assert [parameter["parameter_name"] for parameter in parameters] == ["image", "labels", "prompts"]
-    assert [parameter["parameter_default"] for parameter in parameters[1:]] == ["", "ensemble10"]
-    assert client.predict(gradio_client.handle_file(str(GROUP)), api_name="/classify")
+    assert list(offered["named_endpoints"]) == ["/classify", "/video"] and not offered["unnamed_endpoints"]
+    image, video = (
+        {parameter["parameter_name"]: parameter["parameter_default"] for parameter in endpoint["parameters"]}
+        for endpoint in offered["named_endpoints"].values()
+    )
+    assert image == {"image": None, "labels": "", "prompts": "ensemble10", "details": False}
+    assert video == {"video": None, "labels": "", "prompts": "ensemble10"}
+
+
+def test_missing_inputs_take_their_defaults(server, client, analyzer):
+    """In order, by name and with the client: the picture alone is enough."""
+    visitor = Visitor(server.url)
+    sent = {"path": visitor.upload(GROUP.read_bytes(), "group.webp")}
+    expected = analyzer.photo(GROUP)
+    for kind, answer in (
+        visitor.call([sent]),
+        visitor.call([sent, None, None, None]),
+        visitor.call({"image": sent}),
+        ("complete", client.predict(gradio_client.handle_file(str(GROUP)), api_name="/classify")),
+    ):
+        assert kind == "complete"
+        assert [face["scores"] for face in answer] == [pytest.approx(face["scores"], abs=1e-6) for face in expected]
+
+
+def test_details_on_request(server, analyzer):
+    visitor = Visitor(server.url)
+    sent = {"path": visitor.upload(GROUP.read_bytes(), "group.webp")}
+    kind, answer = visitor.call({"image": sent, "labels": "glad, sad", "details": True})
+    expected = analyzer.photo(GROUP, ["glad", "sad"])
+    assert kind == "complete" and len(answer) == 5
+    for face, truth in zip(answer, expected, strict=True):
+        assert list(face) == ["box", "label", "scores", "detection_score", "scores_without_head"]
+        assert face["detection_score"] == pytest.approx(truth["detection_score"], abs=1e-6)
+        assert sum(face["scores_without_head"].values()) == pytest.approx(1)
+        assert face["scores_without_head"] != pytest.approx(face["scores"], abs=1e-3)
+
+
+def test_a_video_is_the_analyzers(client, analyzer, short_video):
+    answer = client.predict(gradio_client.handle_file(str(short_video)), "glad, furious", "photo", api_name="/video")
+    expected = list(analyzer.video(short_video, ["glad", "furious"], prompts="photo"))
+    assert len(answer) == len(expected) > 8
+    assert {entry["face"] for entry in answer} == {0, 1}
+    for entry, truth in zip(answer, expected, strict=True):
+        assert entry.pop("error") is None and entry.pop("box") == list(truth.pop("box"))
+        scores = truth.pop("scores")
+        assert entry.pop("scores") == pytest.approx(scores, abs=1e-6)
+        assert entry == pytest.approx(truth)
+
+
+def test_a_damaged_video_is_told_after_what_could_be_read(client, tmp_path, yunet):
+    frame = Image.open(EXAMPLES / "average-anger.png").convert("RGB")
+    write_video(tmp_path / "whole.mkv", [frame] * 60, g="1")
+    content = (tmp_path / "whole.mkv").read_bytes()
+    (tmp_path / "half.mkv").write_bytes(content[: len(content) // 2])
+    *entries, last = client.predict(gradio_client.handle_file(str(tmp_path / "half.mkv")), api_name="/video")
+    assert entries and all(entry["error"] is None for entry in entries)
+    assert last["error"].startswith("The video is") and "/" not in last["error"] and last["scores"] == {}
+
+
+def test_a_video_without_faces_gives_an_empty_list(client, tmp_path, yunet):
+    write_video(tmp_path / "sky.mp4", [Image.new("RGB", (320, 240), "#7ab")] * 8)
+    assert client.predict(gradio_client.handle_file(str(tmp_path / "sky.mp4")), api_name="/video") == []
 
 
 def test_fifty_at_once_are_all_answered_and_none_mixed_up(server, analyzer, tmp_path):
@@ -119,9 +179,11 @@ def test_fifty_at_once_are_all_answered_and_none_mixed_up(server, analyzer, tmp_
         assert answer[0]["scores"] == pytest.approx(truth[0]["scores"], abs=1e-6)
 
 
-def test_agents_find_a_described_tool(server):
+def test_agents_find_described_tools_that_answer_json(server, short_video, yunet):
     content = base64.b64encode((EXAMPLES / "average-happiness.png").read_bytes()).decode()
     image = f"data:image/png;base64,{content}"
+    sky = data_url(png(Image.new("RGB", (320, 240), "#7ab")))
+    film = f"data:video/webm;base64,{base64.b64encode(short_video.read_bytes()).decode()}"
 
     async def visit():
         async with (
@@ -131,16 +193,24 @@ def test_agents_find_a_described_tool(server):
             await session.initialize()
             tools = (await session.list_tools()).tools
             right = await session.call_tool("classify", {"image": image, "labels": "furious, joyful"})
+            none = await session.call_tool("classify", {"image": sky})
             wrong = await session.call_tool("classify", {"image": image, "labels": "a,a"})
-            return tools, right, wrong
+            moving = await session.call_tool("video", {"video": film})
+            return tools, right, none, wrong, moving
 
-    tools, right, wrong = asyncio.run(visit())
+    tools, right, none, wrong, moving = asyncio.run(visit())
     tool = next(tool for tool in tools if tool.name == "classify")
     assert "not what a person feels" in tool.description
     fields = tool.inputSchema["properties"]
-    assert list(fields) == ["image", "labels", "prompts"]
+    assert list(fields) == ["image", "labels", "prompts", "details"] and tool.inputSchema["required"] == ["image"]
+    assert "format" not in fields["image"]  # Gradio's says that any address is read
     assert "seven basic expressions" in fields["labels"]["description"]
     # Gradio passes on the first line of each.
     assert all(field["description"].endswith(".") for field in fields.values()), fields
-    assert not right.isError and "'label': 'joyful'" in right.content[0].text
+    # The client has compared each structured content with the tool's schema.
+    assert all(tool.outputSchema["required"] == ["result"] for tool in tools) and len(tools) == 2
+    [face] = right.structuredContent["result"]
+    assert not right.isError and face["label"] == "joyful" and json.loads(right.content[0].text) == [face]
+    assert not none.isError and none.structuredContent == {"result": []} and none.content[0].text == "[]"
+    assert {entry["face"] for entry in moving.structuredContent["result"]} == {0, 1}
     assert wrong.isError and wrong.content[0].text.startswith("labels: labels 1 and 2")

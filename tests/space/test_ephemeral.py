@@ -29,7 +29,7 @@ def test_values_pass_as_they_came_and_are_not_kept(page):
         values = await page.preprocess_data(function, sent, state)
         answer = await page.postprocess_data(function, "secret", state)
         assert answer == ["secret"] and not sent and "secret" not in str(state.config_values)
-        with pytest.raises(gr.Error, match="1 values are expected, 2 came"):
+        with pytest.raises(gr.Error, match="at most 1 values are expected, 2 came"):
             await page.preprocess_data(function, ["secret", 2], state)
         return values
 

@@ -20,7 +20,7 @@ from space.page.request_limits import app_kwargs
 from space.page.uploads import KEPT_MINUTES, upload_folder
 
 from .conftest import EXAMPLES, files_below, free_port
-from .visitor import Visitor
+from .visitor import Visitor, data_url
 
 
 class Guesser:
@@ -49,7 +49,14 @@ class Guesser:
             while True:  # a video that takes long
                 time.sleep(0.05)
                 self.frames += 1
-                yield {"time": 0.0, "face": 0, "box": None, "label": labels[0], "scores": {labels[0]: 1.0}}
+                yield {
+                    "time": 0.0,
+                    "face": 0,
+                    "box": None,
+                    "detection_score": None,
+                    "label": labels[0],
+                    "scores": {labels[0]: 1.0},
+                }
         finally:
             self.stopped.set()
 
@@ -117,3 +124,26 @@ def test_a_video_is_read_no_further_when_its_visitor_left(page, guesser, short_v
     with urllib.request.urlopen(f"{visitor.url}/gradio_api/queue/data?session_hash=leaves", timeout=60):
         assert soon(lambda: guesser.frames > 2) and not guesser.stopped.is_set()
     assert guesser.stopped.wait(30), "the video is read on for nobody"
+
+
+def test_a_programs_video_is_read_no_further_either_and_delays_no_image(page, guesser, short_video):
+    visitor = Visitor(page.local_url)
+    sent = {"path": visitor.upload(short_video.read_bytes(), "video.webm")}
+    status, answer = visitor.post("/gradio_api/call/video", {"data": [sent, "calm"]})
+    assert status == 200
+    with urllib.request.urlopen(f"{visitor.url}/gradio_api/call/video/{json.loads(answer)['event_id']}", timeout=60):
+        assert soon(lambda: guesser.frames > 2)
+        assert visitor.call([{"url": data_url((EXAMPLES / "average-fear.png").read_bytes())}])[0] == "complete"
+        assert not guesser.stopped.is_set()
+    assert guesser.stopped.wait(30), "the video is read on for nobody"
+
+
+def test_an_answer_has_an_end_and_its_video_is_deleted(page, guesser, short_video, monkeypatch):
+    monkeypatch.setattr("space.page.api._MAX_ANSWER", 2**10)
+    visitor = Visitor(page.local_url)
+    upload = Path(visitor.upload(short_video.read_bytes(), "video.webm"))
+    kind, (*entries, last) = visitor.call([{"path": str(upload)}, "calm"], endpoint="video")
+    assert kind == "complete" and guesser.stopped.is_set()
+    assert entries and sum(len(json.dumps(entry)) for entry in entries) <= 2**10
+    assert last["error"].startswith("refused: the answer is longer than") and last["label"] is None
+    assert soon(lambda: not upload.exists()), "the upload is still there"

@@ -47,15 +47,18 @@ class Visitor:
                 return dependency["id"]
         raise AssertionError(f"the page has no function from {first} to {last}")
 
-    def call(self, data: list[Any], collect: bool = True) -> tuple[str, Any]:
-        """``/call/classify``: ("complete", faces) or ("error", message)."""
-        status, answer = self.post("/gradio_api/call/classify", {"data": data})
+    def call(
+        self, data: list[Any] | dict[str, Any], collect: bool = True, endpoint: str = "classify"
+    ) -> tuple[str, Any]:
+        """An endpoint, with its inputs in order or by name: ("complete", faces) or ("error", message)."""
+        path, body = (f"v2/{endpoint}", data) if isinstance(data, dict) else (endpoint, {"data": data})
+        status, answer = self.post(f"/gradio_api/call/{path}", body)
         if status != 200:
             return "refused", answer.decode(errors="replace")
         if not collect:
             return "sent", None
         event = json.loads(answer)["event_id"]
-        _, stream = self.get(f"/gradio_api/call/classify/{event}")
+        _, stream = self.get(f"/gradio_api/call/{endpoint}/{event}")
         kind, content = stream.decode().strip().split("\n\n")[-1].split("\n")
         content = json.loads(content.removeprefix("data: "))
         kind = kind.removeprefix("event: ")
