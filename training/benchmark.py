@@ -215,8 +215,8 @@ def _listed(given: str | None) -> tuple[str, ...] | None:
 def _numbers(given: str | None) -> tuple[float, ...]:
     try:
         return tuple(float(band) for band in given.split(",")) if given else ()
-    except ValueError:
-        raise ValueError(f"--bands {given}: expected numbers, such as 18,30,45") from None
+    except ValueError as error:
+        raise ValueError(f"--bands {given}: expected numbers, such as 18,30,45") from error
 
 
 def _named_path(option: str, given: str) -> tuple[str, str]:
