@@ -9,6 +9,7 @@ from pathlib import Path
 
 from modeling_expclip.prompts import LABEL_SETS, PROMPT_SETS, check_labels
 
+from .evaluation.bands import band_names
 from .support.command import run
 
 BEYOND_TOLERANCE = 1
@@ -71,7 +72,27 @@ def main(argv: list[str] | None = None, prog: str = f"python -m {__spec__.name}"
         metavar="N",
         help="adds a column uar_minN, the mean recall of the classes with at least N samples (uar: of the classes that occur)",
     )
+    parser.add_argument(
+        "--vote-classes",
+        metavar="A,B,C",
+        help="what the counts in a Parquet column `votes` are of, in their order (default for ten counts: FER+'s)",
+    )
+    parser.add_argument(
+        "--fit-temperature",
+        metavar="NAME",
+        help="fit each model's temperature on the --data of this name, and report the agreement with votes with and without it",
+    )
     parser.add_argument("--group", metavar="COLUMN", help="Parquet column with a group of people; scores each group")
+    parser.add_argument(
+        "--bands", metavar="A,B,C", help="of a --group of numbers: where another group begins, such as 18,30,45"
+    )
+    parser.add_argument(
+        "--min-group",
+        type=int,
+        default=10,
+        metavar="N",
+        help="groups whose measure rests on fewer samples are named and not compared (default: %(default)s)",
+    )
     parser.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="folder for results.csv, report.md and predictions"
     )
@@ -101,11 +122,18 @@ def main(argv: list[str] | None = None, prog: str = f"python -m {__spec__.name}"
         raise ValueError(f"--batch-size is {arguments.batch_size}; it must be at least 1")
     if arguments.min_samples < 1:
         raise ValueError(f"--min-samples is {arguments.min_samples}; it must be at least 1")
+    if arguments.min_group < 1:
+        raise ValueError(f"--min-group is {arguments.min_group}; it must be at least 1")
+    bands, vote_classes = _numbers(arguments.bands), _listed(arguments.vote_classes)
+    if bands and not arguments.group:
+        raise ValueError("--bands are of a --group; say with --group COLUMN of which")
+    if bands:
+        band_names(bands)  # numbers that make no bands are no reason to look at the data first
     roots = dict(_named_path("--frames-root", given) for given in arguments.frames_root)
 
     from modeling_expclip.system.lock import only_run
 
-    from .evaluation.report import differences, write_report
+    from .evaluation.report import agreement_in_words, differences, gap_in_words, write_report
     from .evaluation.run import Pair, evaluate, folder_name
     from .support.processes import rank
 
@@ -119,6 +147,8 @@ def main(argv: list[str] | None = None, prog: str = f"python -m {__spec__.name}"
                 "frames_root": roots.get(benchmark),
                 "short_clips": arguments.short_clips,
                 "crop": arguments.crop,
+                "bands": bands,
+                "vote_classes": vote_classes,
             }
             classes = LABEL_SETS.get(benchmark, own)
             pairs.append(
@@ -140,31 +170,55 @@ def main(argv: list[str] | None = None, prog: str = f"python -m {__spec__.name}"
     twice = {place for place in places if places.count(place) > 1}
     if twice:
         raise ValueError(f"{' on '.join(sorted(twice)[0])} is given twice; give models names with NAME=MODEL")
-    with only_run(arguments.output, rank()):
-        rows, groups, compared = evaluate(
-            pairs, prompts, arguments.output, batch_size=arguments.batch_size, dtype=arguments.dtype
+    if arguments.fit_temperature not in (None, *(pair.benchmark for pair in pairs)):
+        raise ValueError(
+            f"--fit-temperature {arguments.fit_temperature}: there is no --data {arguments.fit_temperature}=..."
         )
-        if not rows:  # another process of torchrun writes
+    with only_run(arguments.output, rank()):
+        results = evaluate(
+            pairs,
+            prompts,
+            arguments.output,
+            batch_size=arguments.batch_size,
+            dtype=arguments.dtype,
+            min_group=arguments.min_group,
+            fit_temperature=arguments.fit_temperature,
+        )
+        if not results.rows:  # another process of torchrun writes
             return 0
-        write_report(rows, arguments.output, groups, compared)
-    for row in rows:
+        write_report(results, arguments.output)
+    for row in results.rows:
         print(
             f"{row['model']:24} {row['benchmark']:20} {row['fold']:5} {row['prompt_set']:12} UAR {row['uar']:6.2f}  WAR {row['war']:6.2f}  n {row['n']}"
         )
-    tables = [
-        "results.csv",
-        "classes.csv",
-        *(["groups.csv"] if groups else []),
-        *(["differences.csv"] if compared else []),
-    ]
+    for row in results.panel:
+        print(
+            f"{row['model']:24} {row['benchmark']:20} {row['fold']:5} {row['prompt_set'] or '':12} {agreement_in_words(row)}"
+        )
+    for row in results.gaps:
+        print(
+            f"{row['model']:24} {row['benchmark']:20} {row['fold']:5} {row['prompt_set']:12} {row['measure']}: {gap_in_words(row)}"
+        )
+    tables = ["results.csv", "classes.csv"]
+    if results.groups:
+        tables += ["groups.csv", "gaps.csv"]
+    tables += ["differences.csv"] if results.differences else []
+    tables += ["panel.csv"] if results.panel else []
     print(f"wrote {', '.join(tables)}, report.md and report.html to {arguments.output}")
-    if arguments.expect and not _as_reported(differences(rows), arguments.tolerance):
+    if arguments.expect and not _as_reported(differences(results.rows), arguments.tolerance):
         return BEYOND_TOLERANCE
     return 0
 
 
 def _listed(given: str | None) -> tuple[str, ...] | None:
     return tuple(check_labels(label.strip() for label in given.split(","))) if given else None
+
+
+def _numbers(given: str | None) -> tuple[float, ...]:
+    try:
+        return tuple(float(band) for band in given.split(",")) if given else ()
+    except ValueError as error:
+        raise ValueError(f"--bands {given}: expected numbers, such as 18,30,45") from error
 
 
 def _named_path(option: str, given: str) -> tuple[str, str]:

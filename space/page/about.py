@@ -39,7 +39,7 @@ _LIMITS = f"""
 - It rates **apparent expressions**. An expression is not a feeling, and people differ in how they
   show one.
 - The probabilities compare your labels with each other. If none fits, one of them still comes first.
-- Accuracy differs between groups of people, and we have not measured by how much. Light, pose,
+- Accuracy differs between groups of people, and little of that was measured. Light, pose,
   glasses and small faces matter too.
 - Labels that do not describe a face (a job, a trait, guilt) get numbers as well. They mean nothing.
 

@@ -22,6 +22,7 @@ _FACE = {
     "label": {"type": ["string", "null"], "description": "the most probable"},
     "scores": {"type": "object", "additionalProperties": {"type": "number"}, "description": "label: probability"},
 }
+_DETECTOR = {"detector": {"type": ["string", "null"], "description": "what found the face: yunet or mtcnn"}}
 _DETECTION = {"detection_score": {"type": ["number", "null"], "description": "the face detector's, 0 to 1"}}
 _WITHOUT_HEAD = {"scores_without_head": {**_FACE["scores"], "type": ["object", "null"]}}
 _MOMENT = {
@@ -37,7 +38,7 @@ def _object(required: dict[str, Any], optional: dict[str, Any]) -> dict[str, Any
 
 # JSON schemas of an entry of each endpoint's list.
 SCHEMAS = {
-    "/classify": _object(_FACE, {**_DETECTION, **_WITHOUT_HEAD}),
+    "/classify": _object({**_FACE, **_DETECTOR}, {**_DETECTION, **_WITHOUT_HEAD}),
     "/video": _object({**_MOMENT, **_FACE, **_DETECTION}, {}),
 }
 

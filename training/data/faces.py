@@ -32,7 +32,7 @@ from .streams import Stream, joined
 from .table_files import file_below, with_paths
 
 Faces = Dataset | Stream
-Labels = Literal["none", "paper", "own"]
+Labels = Literal["none", "paper", "own", "votes"]
 SCHEMA = {"id": Value("string"), "image": Image(decode=False), "label": Value("string")}
 FINDS_FACES = ("detect", "yunet", "mtcnn")  # values of ``crop``
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -55,7 +55,9 @@ def load_faces(
             sources, ids are prefixed with what tells their paths apart.
         labels: ``none`` does not look at labels, whatever they are; ``paper`` maps them to the
             paper's names, where an unknown one is an error; ``own`` takes the data's own words, or
-            numbers as text. A face without a label is an error for both.
+            numbers as text. A face without a label is an error for both. ``votes`` keeps a column
+            ``votes`` that holds lists of whole numbers, without looking at labels; where there is
+            none, it is ``own``.
         columns: further columns to keep; a source without one is an error.
         frames: images taken from each clip of video, from the middles of equal segments.
         streaming: do not download or convert a Hub id or Parquet files first.
@@ -287,6 +289,8 @@ def _table(
         table = table._resolve_features()  # a streamed table may not know its columns before its first rows
     features = table.features
     image = "image" if "image" in features else next((n for n, f in features.items() if isinstance(f, Image)), None)
+    if labels == "votes":
+        labels, columns = ("none", (*columns, "votes")) if _holds_counts(features.get("votes")) else ("own", columns)
     wanted = [*columns, *(["label"] if labels != "none" else [])]
     missing = [name for name in wanted if name not in features]
     if image is None or missing:
@@ -350,6 +354,10 @@ def _holds_images(feature: Any) -> bool:
     return isinstance(feature, Image) or getattr(feature, "dtype", "").removeprefix("large_") in ("string", "binary")
 
 
+def _holds_counts(feature: Any) -> bool:
+    return "int" in getattr(getattr(feature, "feature", None), "dtype", "")
+
+
 def _label_names(feature: Any, source: str, labels: Labels) -> list[str] | None:
     if isinstance(feature, ClassLabel):
         return feature.names
@@ -374,7 +382,7 @@ def _known(label: str | None, where: str, labels: Labels) -> str | None:
         return None
     if not isinstance(label, str):
         raise ValueError(f"{where} has no label")
-    if labels == "own":
+    if labels in ("own", "votes"):
         return label
     try:
         return canonical_label(label)

@@ -1,7 +1,8 @@
-"""Percentile intervals of WAR and UAR, in percent, by bootstrap over samples.
+"""Percentile intervals of WAR and UAR, in percent, and of what is computed from sums over samples,
+by bootstrap over samples.
 
-A resample is drawn as counts, not as samples, so 1,000 resamples of any number of samples take
-milliseconds.
+Of WAR and UAR a resample is drawn as counts, not as samples, so 1,000 resamples of any number of
+samples take milliseconds.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def intervals(
     cells = _cells(classes, references=references, predictions=predictions)  # (classes, 2)
     counted = recall.large_enough(cells.sum(1), min_samples)
     draws = _draw(cells, resamples, seed)  # (resamples, classes, 2)
-    return {name: _middle(scores, level) for name, scores in _war_uar(draws[..., 1], draws.sum(-1), counted).items()}
+    return {name: middle(scores, level) for name, scores in _war_uar(draws[..., 1], draws.sum(-1), counted).items()}
 
 
 def paired_difference(
@@ -78,7 +79,14 @@ def paired_difference(
         return _war_uar(gain, counts.sum((-1, -2)), counted)
 
     measured, resampled = difference(cells), difference(_draw(cells, resamples, seed))
-    return {name: (float(measured[name]), *_middle(scores, level)) for name, scores in resampled.items()}
+    return {name: (float(measured[name]), *middle(scores, level)) for name, scores in resampled.items()}
+
+
+def resampled_sums(values: np.ndarray, *, resamples: int = 1000, seed: int = 0) -> np.ndarray:
+    """Values of N samples (N, M) -> their sums (resamples, M) over N samples drawn with replacement."""
+    generator, count = np.random.default_rng(seed), len(values)
+    drawn = (np.bincount(generator.integers(count, size=count), minlength=count) for _ in range(resamples))
+    return np.stack([times @ values for times in drawn])
 
 
 def _cells(classes: int, references: np.ndarray, **predictions: np.ndarray) -> np.ndarray:
@@ -124,7 +132,7 @@ def _war_uar(hits: np.ndarray, totals: np.ndarray, counted: np.ndarray) -> dict[
     return {"war": recall.war(hits, totals), "uar": recall.uar(hits, totals, counted)}
 
 
-def _middle(scores: np.ndarray, level: float) -> tuple[float, float]:
+def middle(scores: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """The middle ``level`` of ``scores`` (resamples,); a resample without any counted class has no
     UAR and is left out."""
     if not 0 < level < 1:

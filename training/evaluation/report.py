@@ -19,7 +19,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from modeling_expclip.system.files import write_text
 
-from .run import folder_name
+from .run import Results, folder_name
 
 REPORTED = Path(__file__).parent / "reported_results.csv"
 
@@ -50,18 +50,10 @@ def differences(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return compared
 
 
-def write_report(
-    rows: Sequence[dict[str, Any]],
-    output: Path,
-    groups: Sequence[dict[str, Any]] = (),
-    compared: Sequence[dict[str, Any]] = (),
-) -> None:
+def write_report(results: Results, output: Path) -> None:
     """``report.md`` and ``report.html`` in ``output``, with the confusion matrices, and
-    ``MODEL/model-index.yaml`` for each model.
-
-    Args:
-        rows, groups, compared: of results.csv, groups.csv and differences.csv.
-    """
+    ``MODEL/model-index.yaml`` for each model."""
+    rows = results.rows
     measured, title = overall(rows), "Zero-shot evaluation"
     plots = [path.relative_to(output).as_posix() for path in sorted(output.glob("*/*/confusion-*.png"))]
     note = (
@@ -74,7 +66,7 @@ def write_report(
         _STYLE,
         f"<h1>{title}</h1><p>{note}</p>",
     ]
-    tables = [*_tables(measured, groups, compared), *_origins(measured)]
+    tables = [*_tables(measured, results), *_origins(measured)]
     for heading, header, cells in tables:
         markdown += [
             f"## {heading}",
@@ -100,15 +92,16 @@ def write_report(
 Table = tuple[str, list[str], list[list[str]]]  # heading, header, cells
 
 
-def _tables(
-    measured: Sequence[dict[str, Any]], groups: Sequence[dict[str, Any]], compared: Sequence[dict[str, Any]]
-) -> list[Table]:
-    """For each benchmark what was measured, of all and of groups, the differences between models,
-    and what the paper reports."""
+def _tables(measured: Sequence[dict[str, Any]], results: Results) -> list[Table]:
+    """For each benchmark what was measured, of all and of groups, the agreement with votes, the
+    differences between models, and what the paper reports."""
     sections = []
     for name in dict.fromkeys(row["benchmark"] for row in measured):
         sections.append(_measured(name, [row for row in measured if row["benchmark"] == name]))
-        own = [row for row in compared if row["benchmark"] == name]
+        own = [row for row in results.panel if row["benchmark"] == name]
+        if own:
+            sections.append(_panel(name, own))
+        own = [row for row in results.differences if row["benchmark"] == name]
         if own:
             further = _min_samples_columns(own[0], "d_uar")
             header = ["model", "minus", "prompts", "fold", "n", "UAR, points", "WAR, points"]
@@ -121,18 +114,7 @@ def _tables(
                 for row in own
             ]
             sections.append((f"{name}: differences between models, on the same samples", header, cells))
-        own = [row for row in groups if row["benchmark"] == name]
-        if own:
-            header = ["model", "prompts", "fold", "group", "n", "UAR, %", "WAR, %", "UAR below the best group, points"]
-            cells = [
-                [
-                    *(str(row[key]) for key in ("model", "prompt_set", "fold", "group", "n")),
-                    *(_score(row, m) for m in ("uar", "war")),
-                    f"{row['gap']:.2f}",
-                ]
-                for row in own
-            ]
-            sections.append((f"{name}: groups", header, cells))
+        sections += _groups(name, results)
         table = [
             [r["model"], f"{r['uar']:.2f}", f"{r['war']:.2f}", r["source"]]
             for r in reported()
@@ -142,6 +124,64 @@ def _tables(
             header = ["model", "UAR, %", "WAR, %", "where"]
             sections.append((f"{name}: reported in the paper, not measured here", header, table))
     return sections
+
+
+def _panel(name: str, own: Sequence[dict[str, Any]]) -> Table:
+    header = ["model", "prompts", "fold", "temperature", "n", "UAR, %", "WAR, %", "cross-entropy, nats"]
+    header += ["Jensen-Shannon divergence, base 2", "agreement, %", "calibration error, %"]
+    cells = []
+    for row in own:
+        tempered = "" if row["temperature"] is None else f"{row['temperature']:.4g}"
+        about = [str(row[key] or "") for key in ("model", "prompt_set", "fold")]
+        cells.append(
+            [*about, tempered + (f", fitted on {row['fitted_on']}" if row["fitted_on"] else ""), str(row["n"])]
+        )
+        cells[-1] += [_score(row, metric) for metric in ("uar", "war")]
+        cells[-1] += [_score(row, metric, digits=3) for metric in ("cross_entropy", "js_divergence")]
+        cells[-1] += [_score(row, metric) for metric in ("agreement", "calibration")]
+    return f"{name}: agreement with the votes (entropy of the votes: {own[0]['entropy']:.3f} nats)", header, cells
+
+
+def agreement_in_words(row: dict[str, Any]) -> str:
+    """A row of panel.csv in a line."""
+    at = "" if row["temperature"] is None else f"temperature {row['temperature']:.3g}  "
+    sure = "" if row["cross_entropy"] is None else f"cross-entropy {row['cross_entropy']:.3f}  "
+    return f"{at}{sure}JS divergence {row['js_divergence']:.3f}  agreement {row['agreement']:.1f}  calibration error {row['calibration']:.1f}"
+
+
+def _groups(name: str, results: Results) -> list[Table]:
+    """The scores of groups, and the gaps between the best and the worst."""
+    own, gaps = ([row for row in rows if row["benchmark"] == name] for rows in (results.groups, results.gaps))
+    if not own:
+        return []
+    recalled = [key.removeprefix("n_") for key in own[0] if key.startswith("n_") and own[0][key] is not None]
+    pair = " over ".join(recalled)
+    header = ["model", "prompts", "fold", "group", "n", "UAR, %", "WAR, %", "UAR below the best group, points"]
+    header += [f"AUC of {pair}"] if len(recalled) == 2 else []
+    header += [f"recall of {label}, %" for label in recalled]
+    cells = []
+    for row in own:
+        cells.append([str(row[key]) for key in ("model", "prompt_set", "fold", "group", "n")])
+        cells[-1] += [_score(row, "uar"), _score(row, "war"), "" if row["gap"] is None else f"{row['gap']:.2f}"]
+        cells[-1] += [_score(row, "auc", digits=3)] if len(recalled) == 2 else []
+        cells[-1] += [f"{_score(row, f'recall_{label}')} of {row[f'n_{label}']}" for label in recalled]
+    between = [
+        [*(str(row[key]) for key in ("model", "prompt_set", "fold", "measure")), gap_in_words(row)] for row in gaps
+    ]
+    return [
+        (f"{name}: groups", header, cells),
+        (f"{name}: the best group minus the worst", ["model", "prompts", "fold", "measure", "gap"], between),
+    ]
+
+
+def gap_in_words(row: dict[str, Any]) -> str:
+    """A row of gaps.csv in a sentence."""
+    small = f"; too small to compare: {row['too_small']}" if row["too_small"] else ""
+    if row["gap"] is None:
+        return f"{row['groups']} group{'s' * (row['groups'] != 1)} to compare{small}"
+    digits, unit = (3, "") if row["measure"] == "auc" else (1, " points")
+    around = f"{row['gap_low']:.{digits}f} to {row['gap_high']:.{digits}f}"
+    return f"{row['gap']:.{digits}f}{unit} ({around}), {row['best']} above {row['worst']}, of {row['groups']} groups{small}"
 
 
 def _measured(name: str, own: Sequence[dict[str, Any]]) -> Table:
@@ -228,8 +268,11 @@ td:first-child, th:first-child, td:nth-child(2), th:nth-child(2) { text-align: l
 </style>"""
 
 
-def _score(row: dict[str, Any], metric: str, sign: str = "") -> str:
+def _score(row: dict[str, Any], metric: str, sign: str = "", digits: int = 2) -> str:
     value, low, high = row[metric], row[f"{metric}_low"], row[f"{metric}_high"]
     if value is None:
         return ""
-    return f"{value:{sign}.2f}" + (f" ({low:{sign}.1f} to {high:{sign}.1f})" if low is not None else "")
+    rough = 1 if digits == 2 else digits
+    return f"{value:{sign}.{digits}f}" + (
+        f" ({low:{sign}.{rough}f} to {high:{sign}.{rough}f})" if low is not None else ""
+    )

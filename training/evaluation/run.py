@@ -5,6 +5,8 @@ prompt set; evidence is kept.
     OUTPUT/differences.csv                        of each two models on the same data, with intervals
     OUTPUT/classes.csv                            recall of each class
     OUTPUT/groups.csv                             one row a group of people, with --group
+    OUTPUT/gaps.csv                               the best group minus the worst, with --group
+    OUTPUT/panel.csv                              agreement with votes, where there are votes or with --fit-temperature
     OUTPUT/MODEL/BENCHMARK/predictions.parquet    every sample: true class, probabilities, or why it has none
     OUTPUT/MODEL/BENCHMARK/rows.json              the pair's rows of results.csv; there once the pair is done
 
@@ -15,6 +17,7 @@ others now is refused. Under torchrun each process embeds its share of the sampl
 from __future__ import annotations
 
 import hashlib
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -37,12 +40,13 @@ from ..data.faces import crop_in_use, warn_of_scenes
 from ..data.read_ahead import read_ahead
 from ..support.plots import confusion_matrix
 from ..support.processes import rank, world_size
-from . import comparison
+from . import agreement, comparison
 from .adapters import ZeroShotModel, load_zero_shot_model, weights_of
+from .groups import GAP_COLUMNS, gap_rows, group_rows
 from .metrics.recall import confusion
 from .predictions import predictions_table
 from .samples import Samples, load_samples
-from .scores import CLASS_COLUMNS, class_recalls, interval_columns, mean_of_folds, of_groups, score_columns, scores
+from .scores import CLASS_COLUMNS, class_recalls, interval_columns, mean_of_folds, score_columns, scores
 
 COLUMNS = (
     "model", "benchmark", "fold", "prompt_set", "n", "uar", "war", "uar_low", "uar_high", "war_low", "war_high",
@@ -50,15 +54,18 @@ COLUMNS = (
     "data_source", "data", "expclip", "pillow",
 )  # fmt: skip
 
+_SMALL = ("auc", "cross_entropy", "entropy", "js_divergence", "temperature")
 _PREDICTIONS, _DONE = "predictions.parquet", "rows.json"  # the latter written last
 
 
 class Results(NamedTuple):
-    """Rows of results.csv, groups.csv and differences.csv."""
+    """Rows of results.csv, groups.csv, gaps.csv, differences.csv and panel.csv."""
 
     rows: list[dict[str, Any]]
     groups: list[dict[str, Any]]
+    gaps: list[dict[str, Any]]
     differences: list[dict[str, Any]]
+    panel: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,8 @@ class Pair:
     short_clips: str | None = None
     crop: str | None = None
     min_samples: int = 1
+    bands: tuple[float, ...] = ()
+    vote_classes: tuple[str, ...] | None = None
 
     def folder(self, output: Path) -> Path:
         return output / folder_name(self.name) / self.benchmark
@@ -95,6 +104,8 @@ class Pair:
             "short_clips": self.short_clips,
             "crop": crop_in_use(self.crop),
             "min_samples": self.min_samples,
+            "bands": list(self.bands) or None,
+            "vote_classes": list(self.vote_classes) if self.vote_classes else None,
             "prompts": list(prompts),
             "dtype": dtype,
         }
@@ -103,7 +114,7 @@ class Pair:
         return load_samples(
             self.benchmark, self.source, self.classes, self.group,
             class_names=self.class_names, frames_root=self.frames_root, short_clips=self.short_clips,
-            crop=self.crop,
+            crop=self.crop, bands=self.bands, vote_classes=self.vote_classes,
         )  # fmt: skip
 
 
@@ -117,9 +128,22 @@ def columns_of(min_samples: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*COLUMNS, *score_columns(min_samples), *interval_columns(min_samples)]))
 
 
-def evaluate(pairs: Sequence[Pair], prompts: Sequence[str], output: Path, *, batch_size: int, dtype: str) -> Results:
+def evaluate(
+    pairs: Sequence[Pair],
+    prompts: Sequence[str],
+    output: Path,
+    *,
+    batch_size: int,
+    dtype: str,
+    min_group: int = 1,
+    fit_temperature: str | None = None,
+) -> Results:
     """Runs the pairs that are not done and writes the tables; of processes other than the first,
     all are empty.
+
+    Args:
+        min_group: see ``gap_rows``.
+        fit_temperature: the benchmark on which a temperature is fitted, see ``panel_rows``.
 
     Raises ValueError when ``output`` holds the pair with other settings, weights or data, or the
     data cannot be what the benchmark says.
@@ -132,6 +156,7 @@ def evaluate(pairs: Sequence[Pair], prompts: Sequence[str], output: Path, *, bat
         same = replace(pair, name="", model="")
         if same not in loaded:
             loaded[same] = pair.load()
+            _say_ungrouped(pair, loaded[same])
             if pair.crop is None:
                 warn_of_scenes(
                     next(iter(loaded[same].values())).first_images(), pair.source, "--crop detect finds the faces"
@@ -153,23 +178,40 @@ def evaluate(pairs: Sequence[Pair], prompts: Sequence[str], output: Path, *, bat
             model, at_hand = load_zero_shot_model(pair.model, dtype=dtype), pair.model
         _run(pair, folds_of(pair), model, prompts, output, batch_size, dtype, weights[pair.model])
     if rank():
-        return Results([], [], [])
+        return Results([], [], [], [], [])
     done = [_done(pair.folder(output)) for pair in pairs]
-    rows, groups = ([row for each in done for row in each[name]] for name in ("rows", "groups"))
-    scored = [(each["rows"][0], pair.folder(output) / _PREDICTIONS) for each, pair in zip(done, pairs)]
-    compared = comparison.compare(scored, pairs[0].min_samples)
+    rows = [row for each in done for row in each["rows"]]
+    predicted = [pair.folder(output) / _PREDICTIONS for pair in pairs]
+    scored = [(each["rows"][0], path) for each, path in zip(done, predicted)]
     min_samples = pairs[0].min_samples
+    compared = comparison.compare(scored, min_samples)
+    groups = group_rows(scored, min_samples, min_group) if pairs[0].group else []
+    gaps = gap_rows(groups, min_samples, min_group)
+    panel = agreement.panel_rows(
+        [(each["rows"], path) for each, path in zip(done, predicted)], min_samples, fit_temperature
+    )
     write_csv(output / "results.csv", map(_rounded, rows), columns_of(min_samples))
     write_csv(output / "classes.csv", map(_rounded, class_recalls(scored)), CLASS_COLUMNS)
     for name, table, columns in (
         ("groups.csv", groups, tuple(groups[0]) if groups else ()),
+        ("gaps.csv", gaps, GAP_COLUMNS),
+        ("panel.csv", panel, agreement.columns_of(min_samples)),
         ("differences.csv", compared, comparison.columns_of(min_samples)),
     ):
         if table:
             write_csv(output / name, map(_rounded, table), columns)
         else:
             (output / name).unlink(missing_ok=True)  # an earlier run's, of other models or data than results.csv
-    return Results(rows, groups, compared)
+    return Results(rows, groups, gaps, compared, panel)
+
+
+def _say_ungrouped(pair: Pair, folds: dict[str, Samples]) -> None:
+    groups = [group for samples in folds.values() for group in samples.groups]
+    if pair.group and (missing := groups.count(None)) and not rank():
+        print(
+            f"{pair.source}: {missing} of {len(groups)} samples have no {pair.group}, and are in no group",
+            file=sys.stderr,
+        )
 
 
 def _check_counts(pair: Pair, folds: dict[str, Samples]) -> None:
@@ -221,7 +263,7 @@ def _done(folder: Path) -> dict[str, Any]:
     """What a finished pair came to. Raises ValueError for a file that this did not write."""
     remedy = "remove it, and this pair is run again"
     found = read_json(folder / _DONE, remedy)
-    kinds = {"request": dict, "rows": list, "groups": list}
+    kinds = {"request": dict, "rows": list}
     if not isinstance(found, dict) or not all(isinstance(found.get(name), kind) for name, kind in kinds.items()):
         raise ValueError(f"{folder / _DONE} does not hold {', '.join(kinds)}; {remedy}")
     if not all(isinstance(found.get(name), str) for name in ("weights", "data", "stamp")):
@@ -251,30 +293,30 @@ def _run(
         "model_source": pair.model, "weights": weights, "data_source": pair.source, "data": data,
         "transformers": transformers.__version__, "torch": torch.__version__, "expclip": _own_version(), "pillow": PIL.__version__,
     }  # fmt: skip
-    classes = pair.classes or tuple(sorted({label for samples in folds.values() for label in samples.labels}))
-    rows, tables, groups = [], [], []
+    classes = pair.classes or tuple(sorted({name for samples in folds.values() for name in samples.own_classes()}))
+    rows, tables = [], []
     matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
     for fold, samples in folds.items():
         start = time.perf_counter()
         features, errors = _features(f"{pair.name} {pair.benchmark}", samples, model, classes, batch_size)
         if rank():
             continue
+        answered = [i for i, error in enumerate(errors) if error is None]
+        errors = [error or why for error, why in zip(errors, samples.unscored(classes))]
         kept = [i for i, error in enumerate(errors) if error is None]
         if not kept:
             raise ValueError(
                 f"{pair.source}, fold {fold}: none of its {len(samples)} samples could be scored; the first: {errors[0]}"
             )
+        scored = np.isin(answered, kept)
         references = np.array([classes.index(samples.labels[i]) for i in kept])
         for name in prompts:
             logits = torch.cat([model.logits(part, classes, name) for part in features.split(1024)])  # (n, classes)
-            probabilities = logits.softmax(-1).numpy()
-            predictions = probabilities.argmax(1)
+            probabilities = logits.double().softmax(-1).numpy()  # in float32 small ones would be 0
+            predictions = probabilities[scored].argmax(1)
             about = {"model": pair.name, "benchmark": pair.benchmark, "fold": fold, "prompt_set": name, "n": len(kept)}
             rows.append(about | scores(predictions, references, len(classes), pair.min_samples))
-            tables.append(predictions_table(samples, errors, probabilities, classes, fold, name))
-            if pair.group:
-                people = [samples.groups[i] for i in kept]
-                groups += of_groups(about, predictions, references, people, len(classes), pair.min_samples)
+            tables.append(predictions_table(samples, errors, answered, probabilities, classes, fold, name))
             if name == prompts[-1]:
                 matrix += confusion(predictions, references, len(classes))
         seconds = time.perf_counter() - start
@@ -295,24 +337,25 @@ def _run(
     title, plot = f"{pair.name} on {pair.benchmark}, {prompts[-1]}", folder / f"confusion-{prompts[-1]}.png"
     confusion_matrix(matrix, classes, title, plot)
     content = {"weights": weights, "data": data, "stamp": stamp, "request": pair.request(prompts, dtype)}
-    write_json(folder / _DONE, content | {"classes": classes, "rows": rows, "groups": groups})
+    write_json(folder / _DONE, content | {"classes": classes, "rows": rows})
 
 
 def _features(
     title: str, samples: Samples, model: ZeroShotModel, classes: Sequence[str], batch_size: int
 ) -> tuple[torch.Tensor, list[str | None]]:
-    """Features of the samples that can be read and have a candidate's label, in order, and for each
-    sample its error or None."""
+    """Features of the samples that can be read and are wanted, in order, and for each sample why it
+    has none, or None."""
     mine = range(rank(), len(samples), world_size())
     errors: dict[int, str] = {}
     found: dict[int, torch.Tensor] = {}
     bar = tqdm(total=len(mine), desc=title, unit=" samples", disable=rank() > 0)
     clips = samples.short_clips is not None
+    wanted, unscored = samples.wanted(classes), samples.unscored(classes)
 
     def read(row: int) -> list[PIL.Image.Image] | str:
         """The sample's frames, or why it has none."""
-        if samples.labels[row] not in classes:
-            return f"labelled {samples.labels[row]}, which is no candidate"
+        if not wanted[row]:
+            return unscored[row]
         try:
             return samples.frames(row)
         except MemoryError:
@@ -346,4 +389,9 @@ def _gathered(found: dict[int, torch.Tensor], errors: dict[int, str]) -> tuple[d
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: f"{value:.2f}" if isinstance(value, float) else value for name, value in row.items()}
+    """Percent and percentage points to two decimals, what is below 1 or so to four."""
+    small = row.get("measure") == "auc"
+    return {
+        name: f"{value:.{4 if small or name.startswith(_SMALL) else 2}f}" if isinstance(value, float) else value
+        for name, value in row.items()
+    }

@@ -23,6 +23,8 @@ from modeling_expclip.prompts import LABEL_SETS, canonical_label
 from ..data.faces import NoFaceError, find_face, image_bytes, load_faces, read_image
 from ..data.layouts import Entry, find_entries, split_layout
 from ..data.parts import part_of, refuse_several_parts
+from .bands import in_bands
+from .panel import Panel, judged, load_panel
 
 
 @dataclass(frozen=True)
@@ -47,21 +49,23 @@ BENCHMARKS = {
 
 
 class Samples:
-    """Images or clips with their class's name; ``groups`` is what people noted of each sample (an
-    age group, say), or None. ``short_clips`` is the rule for short clips (see ``clip_indices``),
-    None where samples are images. ``crop``: ``detect``, ``yunet`` or ``mtcnn`` to find the largest
-    face of each image, None to take images as they are."""
+    """Images or clips with their class's name, None where a panel's votes have no majority; ``groups``
+    is what people noted of each sample (an age group, say), or None. ``panel``: the votes of several
+    people on each sample, None where there are none. ``short_clips`` is the rule for short clips (see ``clip_indices``),
+    None where samples are images. ``crop``: ``detect``, ``yunet`` or ``mtcnn`` to find the
+    largest face of each image, None to take images as they are."""
 
     def __init__(
         self,
         ids: Sequence[str],
-        labels: Sequence[str],
+        labels: Sequence[str | None],
         groups: Sequence[str | None],
         source: Dataset | list[Entry],
         short_clips: str | None = None,
         crop: str | None = None,
+        panel: Panel | None = None,
     ):
-        self.ids, self.labels, self.groups = list(ids), list(labels), list(groups)
+        self.ids, self.labels, self.groups, self.panel = list(ids), list(labels), list(groups), panel
         self.short_clips, self.crop, self._source = short_clips, crop, source
 
     def __len__(self) -> int:
@@ -73,6 +77,24 @@ class Samples:
         if isinstance(self._source, Dataset):
             return 0
         return sum(entry.listed not in (None, len(entry.frames)) for entry in self._source)
+
+    def own_classes(self) -> set[str]:
+        """The classes that occur; with a panel, all expressions that could be voted for."""
+        return {*self.panel.expressions} if self.panel else {*self.labels}
+
+    def unscored(self, classes: Sequence[str]) -> list[str | None]:
+        """Of each sample, why its class is none of ``classes``, or None."""
+        unnamed = "without a class, as its votes are tied"
+        said = [unnamed if label is None else f"labelled {label}, which is no candidate" for label in self.labels]
+        return [None if label in classes else why for label, why in zip(self.labels, said)]
+
+    def wanted(self, classes: Sequence[str]) -> list[bool]:
+        """Which samples have a class of ``classes``, or votes for them to be compared with."""
+        labelled = [label in classes for label in self.labels]
+        if not self.panel:
+            return labelled
+        voted = judged(self.panel.of(classes), self.panel.counts)
+        return [own or bool(other) for own, other in zip(labelled, voted)]
 
     def frames(self, row: int) -> list[Image.Image]:
         """The sample's image, or the paper's 16 frames of its clip, RGB; with ``crop`` the faces,
@@ -98,7 +120,7 @@ class Samples:
         return [images[i] for i in chosen]
 
     def digest(self) -> str:
-        """Identifies the data: sha256 of ids, labels, groups and the content of every image, or of
+        """Identifies the data: sha256 of ids, labels, groups, votes and the content of every image, or of
         a clip's 16 frames."""
         return self._hash(_content)
 
@@ -110,7 +132,8 @@ class Samples:
     def _hash(self, of: Callable[[Path], bytes]) -> str:
         digest = hashlib.sha256()
         for row, about in enumerate(zip(self.ids, self.labels, self.groups)):
-            digest.update(json.dumps(about).encode())
+            votes = [self.panel.counts[row].tolist()] if self.panel else []  # without any, the digest of 0.2
+            digest.update(json.dumps([*about, *votes]).encode())
             for part in self._parts(row):
                 digest.update(hashlib.sha256(of(part) if isinstance(part, Path) else part).digest())
         return f"sha256 {digest.hexdigest()}"
@@ -162,6 +185,8 @@ def load_samples(
     classes: Sequence[str] | None,
     group: str | None = None,
     *,
+    bands: Sequence[float] = (),
+    vote_classes: Sequence[str] | None = None,
     class_names: Sequence[str] | None = None,
     frames_root: str | None = None,
     short_clips: str | None = None,
@@ -175,6 +200,9 @@ def load_samples(
             five folds as ``*set_1*.txt`` to ``*set_5*.txt``.
         classes: the candidates, in the paper's or the data's own words; None takes the data's own classes.
         group: a column of Parquet data.
+        bands: where a number in ``group`` begins another group, see ``in_bands``.
+        vote_classes: what the counts of the column ``votes`` are of, in their order; see ``load_panel``.
+            Where data has the column, its majority is the class, and a column ``label`` is not read.
         class_names: what labels that are numbers mean, from 0.
         frames_root: the folder in which the clips of annotation lists lie, where the lists name
             them on another machine.
@@ -218,10 +246,16 @@ def load_samples(
         return {"all": from_entries(folder, "clips")}
     if not layout and benchmark.layout and folder.is_dir() and not any(folder.glob("*.parquet")):
         source = f"{benchmark.layout}={path}"
-    faces = load_faces([source], labels="own", columns=[group] if group else [])
-    labels = candidates(faces["label"], [f"{path}: {row}" for row in faces["id"]])
-    groups = [None if value is None else str(value) for value in faces[group]] if group else [None] * len(faces)
-    return {"all": Samples(faces["id"], labels, groups, faces.select_columns(["image"]), crop=crop)}
+    faces = load_faces([source], labels="votes", columns=[group] if group else [])
+    where = [f"{path}: {row}" for row in faces["id"]]
+    groups = in_bands(faces[group], bands, group, where) if group else [None] * len(faces)
+    panel = None
+    if "votes" in faces.column_names:
+        panel = load_panel(faces["votes"], faces["id"], vote_classes, classes, path)
+    elif vote_classes:
+        raise ValueError(f"{path} has no column votes with a list of counts; leave --vote-classes out")
+    labels = panel.labels() if panel else candidates(faces["label"], where)
+    return {"all": Samples(faces["id"], labels, groups, faces.select_columns(["image"]), crop=crop, panel=panel)}
 
 
 def _lists(folder: Path, benchmark: str, folds: int) -> dict[str, Path]:

@@ -1,5 +1,4 @@
-"""WAR and UAR of a fold, of several folds and of groups of people, as columns of results.csv and
-groups.csv."""
+"""WAR and UAR of a fold and of several folds, as columns of results.csv and groups.csv."""
 
 from __future__ import annotations
 
@@ -68,26 +67,3 @@ def mean_of_folds(folds: Sequence[dict[str, Any]], min_samples: int) -> dict[str
         own = [row[name] for row in folds]
         mean[name] = None if None in own else sum(own) / len(own)
     return mean
-
-
-def of_groups(
-    row: dict[str, Any],
-    predictions: np.ndarray,
-    references: np.ndarray,
-    groups: Sequence[str | None],
-    classes: int,
-    min_samples: int,
-) -> list[dict[str, Any]]:
-    """The scores of each group of people in a row of results.csv, and how far its UAR is below the
-    best group's."""
-    found = []
-    for name in sorted({group for group in groups if group is not None}):
-        own = np.array([group == name for group in groups])
-        about = {key: row[key] for key in ("model", "benchmark", "fold", "prompt_set")}
-        found.append(
-            about
-            | {"group": name, "n": int(own.sum())}
-            | scores(predictions[own], references[own], classes, min_samples)
-        )
-    best = max((entry["uar"] for entry in found), default=0.0)
-    return [entry | {"gap": best - entry["uar"]} for entry in found]

@@ -1,16 +1,16 @@
-"""WAR, UAR, recalls and the confusion matrix: computed in ``recall.py``, offered as local
-``evaluate`` modules, one a file."""
+"""WAR, UAR, recalls and the confusion matrix, computed in ``recall.py``, and how probabilities agree
+with votes, in ``votes.py``: offered as local ``evaluate`` modules, one a file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # it loads transformers' pipelines, which takes seconds; ``recall.py`` needs none of it
+if TYPE_CHECKING:  # it loads transformers' pipelines, which takes seconds; the computations need none of it
     import evaluate
 
 METRICS: Path = Path(__file__).resolve().parent
-NAMES = ("class_recall", "confusion", "uar", "war")
+NAMES = ("calibration", "class_recall", "confusion", "js_divergence", "soft_cross_entropy", "uar", "war")
 
 
 def load(name: str) -> evaluate.EvaluationModule:
