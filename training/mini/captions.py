@@ -59,20 +59,10 @@ TEMPLATES = {
         *("a look of {}", "a face full of {}", "a portrait that shows {}", "an expression of {}"),
         *("{} on a person's face", "a person who shows {}", "the face of someone feeling {}"),
     ),
-    "doing": (
-        *(
-            "someone {}",
-            "a person {}",
-            "a person who is {}",
-            "a photo of someone {}",
-            "a {} face",
-            "he is {}",
-            "she is {}",
-        ),
-    ),
+    "doing": ("someone {}", "a person {}", "a person who is {}", "a photo of someone {}", "a {} face"),
     "idiom": (
         *("someone who is {}", "a person who is {}", "someone who looks {}", "a photo of a person {}", "a person {}"),
-        *("she seems {}", "he seems {}"),
+        *("this person is {}", "this person seems {}"),
     ),
     "action": ("a face with {}", "a person with {}", "a portrait of someone with {}", "there is {}", "a photo of {}"),
 }
