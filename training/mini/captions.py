@@ -159,6 +159,7 @@ def caption_pool(
     return pool
 
 
+_MEANINGS = {phrase.text: phrase.expression for phrase in LEXICON}  # what it says of "a little sad" holds
 _PHRASES = {category: [phrase for phrase in LEXICON if phrase.category == category] for category in CATEGORIES}
 _ADJECTIVES = {
     # "a little very happy" is nobody's caption: one word each.
@@ -176,13 +177,14 @@ def _about_expression(rng: random.Random) -> tuple[str, tuple[float, ...]]:
     if style < 0.8 and category != "neutral":
         adjective = rng.choice(_ADJECTIVES[category])
         templates, left = rng.choice(list(DEGREES.items()))
-        return rng.choice(templates).format(adjective.text), _mixed(adjective.expression, NEUTRAL, left)
+        text = rng.choice(templates).format(adjective.text)
+        return text, _MEANINGS.get(text, _mixed(adjective.expression, NEUTRAL, left))
     if style < 0.95:
         other = rng.choice([name for name in CATEGORIES if name != category])
         first, second = rng.choice(_ADJECTIVES[category]), rng.choice(_ADJECTIVES[other])
         templates, share = rng.choice(list(BLENDS.items()))
         text = rng.choice(templates).format(first.text, second.text)
-        return text, _mixed(first.expression, second.expression, share)
+        return text, _MEANINGS.get(text, _mixed(first.expression, second.expression, share))
     return rng.choice(AMBIGUOUS_PHRASES), AMBIGUOUS
 
 
