@@ -165,9 +165,9 @@ class TextTower(nn.Module):
     def standardise(self, tokenizer: CLIPTokenizer, texts: list[str]) -> None:
         """Takes off what all words share: over ``texts``, each pooled output then has mean 0 and variance 1.
 
-        A word whose vector lies near the mean of all words is near every image, and wins against words that fit better. Mean and
-        spread go into the last layer norm's bias and weight, so the tower stays a stock CLIPTextModel. ``sentence_head`` is
-        changed in turn, so that it answers as before.
+        It is meant against words that win everywhere because they lie near the mean of all words; ``own_words`` measures whether
+        it helps. Mean and spread go into the last layer norm's bias and weight, so the tower stays a stock CLIPTextModel.
+        ``sentence_head`` is changed in turn, so that it answers as before.
         """
         pooled = self.encode(tokenizer, texts)
         mean, spread = pooled.mean(0), pooled.std(0).clamp(min=1e-6)
