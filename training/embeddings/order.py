@@ -40,7 +40,7 @@ class Order(Sampler[tuple[Window, int] | None]):
 
     Args:
         counts: (shards,) pairs of each shard.
-        most: pairs of a window.
+        most: pairs of a window, give or take one of each shard.
         batch: pairs of a process's batch.
         rank, world: number of this process, and how many there are.
         seed: of the order.
