@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import operator
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ..recipe import ClipRecipe, TeacherRecipe
+from ..support.processes import rank
 from .cache import MANIFEST, VectorSet, complete_set, read_manifest
 from .order import Order, Piece, Window
 
@@ -179,8 +181,7 @@ def load_pairs(cache: Path, clip: ClipRecipe, teacher: TeacherRecipe) -> Pairs:
     sets = (complete_set(cache, manifest["sets"], clip), complete_set(cache, manifest["sets"], teacher))
     shards = range(manifest["data"]["shards"])
     counts, items, dtypes = np.zeros(len(shards), np.int64), hashlib.sha256(), []
-    # Of ids eight bytes each: the names of ten million are a gigabyte.
-    hashes = np.empty(min(manifest["sets"][each.folder.name]["rows"] for each in sets), np.int64)
+    hashes = array("q")  # of all ids, in one process: their names would be a gigabyte for ten million
     for shard in shards:
         first, second = (each.about(shard) for each in sets)
         if first["digest"] != second["digest"]:
@@ -197,12 +198,12 @@ def load_pairs(cache: Path, clip: ClipRecipe, teacher: TeacherRecipe) -> Pairs:
                     f"{each.folder} holds vectors of {dtype.shape[0]} {dtype.base} and of {about['dtype'].shape[0]} "
                     f"{about['dtype'].base} numbers; they must be of one length and kind"
                 )
-        done = counts.sum()
-        hashes[done : done + len(ids)] = [hash(name) for name in ids.to_pylist()]
+        if rank() == 0:
+            hashes.extend(map(hash, ids.to_pylist()))
         counts[shard] = len(ids)
         items.update(second["items"].encode())
     total = int(counts.sum())
-    if (twice := _twice(sets, hashes[:total], shards)) is not None:
+    if (twice := _twice(sets, np.asarray(hashes), shards)) is not None:
         raise ValueError(
             f"{cache}: the id {twice!r} stands for two faces; give every face an id of its own and embed again"
         )
