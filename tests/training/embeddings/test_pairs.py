@@ -185,7 +185,7 @@ def test_vectors_that_are_damaged_are_named_when_they_are_due(tmp_path, recipe):
     shard = next(cache.glob("teacher-*/part-00002.parquet"))
     content = shard.read_bytes()
     place = pq.read_metadata(shard).row_group(0).column(1)
-    middle = place.data_page_offset + place.total_compressed_size // 2
+    middle = place.dictionary_page_offset + place.total_compressed_size // 2
     shard.write_bytes(content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :])
     assert len(load_pairs(cache, wanted.clip, wanted.teacher)) == 60
     with pytest.raises(ValueError, match="part-00002.parquet is damaged .*remove it and run expclip embed again"):
