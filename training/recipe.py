@@ -43,7 +43,7 @@ class TeacherRecipe:
     ``instruction``: the prompt of the teacher, or a list to embed several in one pass. ``pooling``:
     ``all`` takes the mean over every token the teacher's encoder saw, ``image`` over the image's.
     ``layer``: which hidden state (kind ``image-text``). ``column``: the column with captions or
-    vectors (kinds ``captions`` and ``vectors``).
+    vectors (kinds ``captions`` and ``vectors``). ``storage_dtype``: of the vectors on disk, any kind's.
     """
 
     kind: str
@@ -57,6 +57,7 @@ class TeacherRecipe:
     layer: int = -1
     preprocessing: Preprocessing = "own"
     column: str | None = None
+    storage_dtype: Literal["float32", "float16"] = "float32"
 
     @property
     def instructions(self) -> list[str]:

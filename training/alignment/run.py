@@ -13,9 +13,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 import yaml
@@ -45,7 +45,6 @@ from .loss import AlignmentModel
 from .trainer import ExpCLIPTrainer, as_it_is
 
 _RECIPE = "recipe.yaml"
-_MEAN_OF = 1024  # vectors that are summed at once
 
 
 def train_from_cache(
@@ -65,17 +64,17 @@ def train_from_cache(
                 f"{cache} was made with {recipe.clip.model} at {pairs.origin['clip']}, what is here now is {here}; a head fits only the "
                 "CLIP it was trained on: embed again, or pin clip.revision"
             )
-        mean = mean_of(pairs.teacher) if recipe.training.center_teacher else None
-        train(recipe, pairs, pairs.teacher.shape[1], mean, pairs.origin, output, evaluate, classes)
+        mean = mean_of(teacher for _, teacher in pairs.blocks()) if recipe.training.center_teacher else None
+        train(recipe, pairs, pairs.widths[1], mean, pairs.origin, output, evaluate, classes)
 
 
-def mean_of(vectors: torch.Tensor) -> torch.Tensor:
-    """The mean (H,) of vectors (N, H), summed in float64 a few at a time: a copy of all would be
-    twice their memory."""
-    total = torch.zeros(vectors.shape[1], dtype=torch.float64)
-    for part in vectors.split(_MEAN_OF):
-        total += part.sum(0, dtype=torch.float64)
-    return (total / len(vectors)).float()
+def mean_of(blocks: Iterable[torch.Tensor]) -> torch.Tensor:
+    """The mean (H,) of all rows of blocks (N, H), summed in float64."""
+    total, rows = 0.0, 0
+    for block in blocks:
+        total += block.sum(0, dtype=torch.float64)
+        rows += len(block)
+    return (total / rows).float()
 
 
 def train_from_images(
@@ -355,6 +354,10 @@ def _begun(known: Path) -> Any:
         for old, (new, value) in renamed(training).items():
             del training[old]
             training[new] = value
+        for section in dataclasses.fields(Recipe):  # what is younger than the run was at its default
+            for field in dataclasses.fields(get_type_hints(Recipe)[section.name]):
+                if field.default is not dataclasses.MISSING:
+                    begun["recipe"][section.name].setdefault(field.name, field.default)
         return begun
     except (yaml.YAMLError, ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{known} is damaged ({' '.join(str(error).split())}); choose another --output-dir") from error

@@ -17,6 +17,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from modeling_expclip.system.files import written_to
 
+from ..embeddings.pairs import Pairs
 from ..evaluation.zero_shot import ZeroShot
 
 
@@ -37,6 +38,16 @@ class ExpCLIPTrainer(Trainer):
         super().__init__(*args, eval_dataset=eval_dataset, **kwargs)
         self.model_accepts_loss_kwargs = False  # or the Trainer would scale the loss itself
         self._retrieval: dict[str, list[torch.Tensor]] = {"image_to_teacher": [], "teacher_to_image": []}
+
+    def _get_train_sampler(self, train_dataset=None):
+        pairs = self.train_dataset if train_dataset is None else train_dataset
+        if not isinstance(pairs, Pairs):
+            return super()._get_train_sampler(train_dataset)
+        batch, world = self.args.train_batch_size, self.args.world_size
+        steps = len(pairs) // (batch * world)  # of an epoch
+        return pairs.order(
+            batch, self.args.process_index, world, self.args.seed, lambda: self.state.global_step // steps
+        )
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         outputs = model(**inputs)

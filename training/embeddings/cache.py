@@ -6,6 +6,8 @@ teacher and instruction.
     CACHE/clip-KEY/part-00000.parquet        id, embedding (D)
     CACHE/teacher-KEY/part-00000.parquet     id, embedding (H)
 
+Vectors are float32, a teacher's float16 where the recipe says so.
+
 Where faces were looked for, a column ``box`` (x0, y0, x1, y1 in the image's pixels, held upright)
 says where each was found.
 
@@ -19,7 +21,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,15 @@ from ..recipe import ClipRecipe, FacesRecipe, TeacherRecipe
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+_BUFFER = 2**20  # bytes of a shard that are read at once
+_UNREADABLE = (
+    ValueError,
+    OSError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    NotImplementedError,
+)  # pyarrow's, or other columns
 _PLACE = "device_map"  # the one field of a recipe that says where a model is, and not which
 
 
@@ -85,8 +96,8 @@ def _defaults(recipe: type) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Shard:
-    """The vectors of rows ``index * shard_size`` and following: ids, vectors (N, H) float32, and
-    what was skipped.
+    """The vectors of rows ``index * shard_size`` and following: ids, vectors (N, H) float32 or
+    float16, and what was skipped.
 
     ``digest`` identifies the faces (ids and encoded images) that it was made from, ``items`` what a
     teacher read of a row besides its image, ``boxes`` where each face was found, if it was looked
@@ -136,51 +147,83 @@ class VectorSet:
         return self.path(index).is_file()
 
     def digest(self, index: int) -> str:
-        return self._metadata(index)["digest"]
+        return self.about(index)["digest"]
 
     def items(self, index: int) -> str:
-        return self._metadata(index)["items"]
+        return self.about(index)["items"]
 
     def skipped(self, index: int) -> list[tuple[str, str]]:
-        return [(name, reason) for name, reason in self._metadata(index)["skipped"]]
+        return [(name, reason) for name, reason in self.about(index)["skipped"]]
 
     def rows(self, index: int) -> int:
-        return self._metadata(index)["rows"]
+        return self.about(index)["rows"]
 
-    def _metadata(self, index: int) -> dict[str, Any]:
+    def about(self, index: int) -> dict[str, Any]:
+        """What one look at a shard's footer tells: ``digest``, ``items``, ``skipped``, ``rows``, and
+        as ``dtype`` that of a vector."""
         try:
             footer = pq.read_metadata(self.path(index))
             found = {name: footer.metadata[name.encode()].decode() for name in ("digest", "items", "skipped")}
             pairs = [(str(name), str(reason)) for name, reason in json.loads(found["skipped"])]
-            return {**found, "skipped": pairs, "rows": footer.num_rows}
-        except (ValueError, OSError, KeyError, TypeError) as error:
+            column = footer.schema.to_arrow_schema().field("embedding").type
+            dtype = np.dtype((column.value_type.to_pandas_dtype(), (column.list_size,)))
+            return {**found, "skipped": pairs, "rows": footer.num_rows, "dtype": dtype}
+        except _UNREADABLE as error:
             raise self._damaged(index, error) from error
 
     def _damaged(self, index: int, error: object) -> ValueError:
         return ValueError(f"{self.path(index)} is damaged ({error}); remove it and run expclip embed again")
 
     def write(self, index: int, shard: Shard) -> None:
-        width = shard.vectors.shape[1]
+        width, half = shard.vectors.shape[1], shard.vectors.dtype == torch.float16
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(shard.vectors.numpy().reshape(-1)), width)
         metadata = {"digest": shard.digest, "items": shard.items, "skipped": json.dumps(shard.skipped)}
-        schema = pa.schema([("id", pa.string()), ("embedding", pa.list_(pa.float32(), width))], metadata=metadata)
+        schema = pa.schema(
+            [("id", pa.string()), ("embedding", pa.list_(pa.float16() if half else pa.float32(), width))],
+            metadata=metadata,
+        )
         table = pa.Table.from_arrays([pa.array(shard.ids, pa.string()), vectors], schema=schema)
         if shard.boxes is not None:
             table = table.append_column("box", pa.array(shard.boxes, pa.list_(pa.int32(), 4)))
+        # Dictionaries and compression save nothing on float16 and take four times as long to read;
+        # sets of float32 stay the files they were.
+        stored = {"use_dictionary": False, "compression": "none"} if half else {}
         with whole_file(self.path(index)) as part:
-            pq.write_table(table, part, write_page_checksum=True)  # or a flipped bit would be one more vector
+            # A checksum, or a flipped bit would be one more vector.
+            pq.write_table(table, part, write_page_checksum=True, **stored)
 
-    def read(self, index: int) -> tuple[list[str], np.ndarray]:
-        """Ids and vectors (N, H) of one shard."""
+    def ids(self, index: int) -> pa.Array:
+        """The ids of one shard, in order."""
         try:
-            table = pq.read_table(self.path(index), page_checksum_verification=True)
-            ids, column = table.column("id").to_pylist(), table.column("embedding").combine_chunks()
-            vectors = column.flatten().to_numpy().reshape(len(table), column.type.list_size)
-        except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:  # pyarrow's, or other columns
+            with self._opened(index) as file:
+                ids = file.read(columns=["id"]).column("id").combine_chunks()
+            if len(ids) != file.metadata.num_rows or ids.null_count or ids.type != pa.string():
+                raise ValueError(f"ids of {len(ids)} faces, {ids.null_count} of them empty")
+        except _UNREADABLE as error:
             raise self._damaged(index, error) from error
-        if vectors.dtype != np.float32 or None in ids:
-            raise self._damaged(index, f"{vectors.dtype} vectors of {len(ids)} faces")
-        return ids, vectors
+        return ids
+
+    def vectors(self, index: int, dtype: np.dtype, rows: int) -> Iterator[np.ndarray]:
+        """The vectors of one shard, each as ``dtype`` says, in order and no more than ``rows`` at a time.
+
+        Raises ValueError where there are others, or no more of them.
+        """
+        try:
+            with self._opened(index) as file:
+                left = file.metadata.num_rows
+                for batch in file.iter_batches(rows, columns=["embedding"], use_threads=False):
+                    block = batch.column(0).flatten().to_numpy().reshape(len(batch), batch.column(0).type.list_size)
+                    if (block.dtype, block.shape[1:]) != (dtype.base, dtype.shape):
+                        raise ValueError(f"{block.dtype} vectors of {block.shape[1]} numbers")
+                    left -= len(block)
+                    yield block
+            raise ValueError(f"{left} vectors too few")
+        except _UNREADABLE as error:
+            raise self._damaged(index, error) from error
+
+    def _opened(self, index: int) -> pq.ParquetFile:
+        """To be read a little at a time, without the rest in memory."""
+        return pq.ParquetFile(self.path(index), page_checksum_verification=True, buffer_size=_BUFFER, pre_buffer=False)
 
 
 def begin(cache: Path, data: dict[str, Any]) -> None:

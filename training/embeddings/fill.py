@@ -46,7 +46,7 @@ from .cache import Shard, VectorSet
 
 @dataclass
 class Job:
-    """One set of vectors to make: ``embed`` turns items of ``column`` into (B, H) float32."""
+    """One set of vectors to make: ``embed`` turns items of ``column`` into (B, H) as they are stored."""
 
     vectors: VectorSet
     column: str
@@ -189,8 +189,8 @@ def _embed_batch(job: Job, progress: _Progress, records: list[dict[str, Any]], f
         raise ValueError(f"faces {kept[0]} to {kept[-1]}: {error}") from error
     if not vectors.isfinite().all() or vectors.shape[1:] != (progress.parts or [vectors])[0].shape[1:]:
         raise ValueError(
-            f"faces {kept[0]} to {kept[-1]}: {job.vectors.folder.name} got vectors of shape {tuple(vectors.shape)} that are not finite, "
-            "or not as long as those before"
+            f"faces {kept[0]} to {kept[-1]}: {job.vectors.folder.name} got vectors of shape {tuple(vectors.shape)} that are not finite "
+            f"in {str(vectors.dtype).removeprefix('torch.')}, or not as long as those before"
         )
     progress.ids += kept
     progress.boxes += boxes
@@ -236,11 +236,11 @@ def _fill(recipe: Recipe, sources: list[str], output: Path, shard_size: int, str
     vectors = cache.find_set(output, recipe.clip)
     vectors.begin(recipe.clip, None, origin_of(recipe.clip.model, recipe.clip.revision))
     jobs = [Job(vectors, "image", lambda items: clip()(items))]
-    origin = teacher_origin(recipe.teacher)
+    origin, stored = teacher_origin(recipe.teacher), getattr(torch, recipe.teacher.storage_dtype)
     for instruction in recipe.teacher.instructions:
         vectors = cache.find_set(output, recipe.teacher, instruction)
         vectors.begin(recipe.teacher, instruction, origin)
-        jobs.append(Job(vectors, column, lambda items, text=instruction: teacher()(items, text)))
+        jobs.append(Job(vectors, column, lambda items, text=instruction: teacher()(items, text).to(stored)))
 
     if recipe.faces.crop == "none":
         first = contents(faces if total is not None else _named(iter(faces), sources))

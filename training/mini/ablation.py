@@ -76,10 +76,11 @@ def main() -> None:
     unseen = {name: dataclasses.replace(faces, text=words) for name, faces in sets.items()}
 
     pairs = load_pairs(cache, recipe.clip, recipe.teacher)
-    width, dim = pairs.image.shape[1], pairs.teacher.shape[1]
+    width, dim = pairs.widths
+    image, teacher = map(torch.cat, zip(*pairs.blocks()))
     heads = {"CLIP alone": [torch.eye(width)]}
     heads["CLIP and a random head"] = [_seeded(seed, lambda: initial_head("random", dim, width)) for seed in SEEDS]
-    heads[f"closed form: ridge, {RIDGE}"] = [ridge_head(pairs.image, pairs.teacher, RIDGE)]
+    heads[f"closed form: ridge, {RIDGE}"] = [ridge_head(image, teacher, RIDGE)]
     for name, (instruction, changes) in VARIANTS.items():
         runs = arguments.work / "runs" / re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
         heads[name] = [

@@ -14,6 +14,8 @@ from .describer import DescriberTeacher
 from .image_text import ImageTextTeacher
 from .vectors import VectorTeacher
 
+_STORAGE = {"storage_dtype"}  # what the cache reads, and no teacher
+
 TEACHERS = {
     "blip2": BlipTeacher,
     "instructblip": BlipTeacher,
@@ -45,7 +47,7 @@ def check(spec: TeacherRecipe) -> None:
     kind does not read."""
     if spec.kind not in TEACHERS:
         raise ValueError(f"unknown kind {spec.kind!r} of a teacher; choose one of {', '.join(TEACHERS)}")
-    reads = TEACHERS[spec.kind].reads
+    reads = TEACHERS[spec.kind].reads | _STORAGE
     for field in fields(spec)[1:]:
         value = getattr(spec, field.name)
         if value != field.default and field.name not in reads:

@@ -43,15 +43,15 @@ def test_training_is_plain_sgd_on_that_loss(tmp_path, recipe, cached):
     wanted = load_recipe(recipe(training=settings))
     train_from_cache(wanted, cache, tmp_path / "run", {}, CLASSES)
 
-    pairs = load_pairs(cache, wanted.clip, wanted.teacher)
+    image, teacher = map(torch.cat, zip(*load_pairs(cache, wanted.clip, wanted.teacher).blocks()))
+    teacher = F.normalize(teacher, dim=-1)
     clip, _ = load_checkpoint(wanted.clip.model)
     torch.manual_seed(3)
     weight = initial_head("random", 30, 24).requires_grad_()
     optimizer = torch.optim.SGD([weight], lr=0.5, momentum=0.9, weight_decay=1e-4)
     losses = []
     for _ in range(5):
-        image, teacher = F.normalize(pairs.image @ weight.T, dim=-1), F.normalize(pairs.teacher, dim=-1)
-        logits = clip.logit_scale.exp().item() * image @ teacher.T
+        logits = clip.logit_scale.exp().item() * F.normalize(image @ weight.T, dim=-1) @ teacher.T
         loss = (F.cross_entropy(logits, torch.arange(50)) + F.cross_entropy(logits.T, torch.arange(50))) / 2
         optimizer.zero_grad()
         loss.backward()
