@@ -207,6 +207,7 @@ const compareLive = () => (stopCamera ? null : compare());
 const imageIn = (data) => [...(data?.files ?? [])].find((file) => file.type.startsWith("image/"));
 
 function fail(error) {
+  endCamera();
   console.error(error);
   say(`Something went wrong: ${error.message}`);
 }

@@ -10,8 +10,7 @@ const FILTERS = {
 
 // Reads a drawable (an ImageBitmap, a video) of the given size. What is transparent lies on white.
 export function readPixels(drawable, width, height, canvas = document.createElement("canvas")) {
-  canvas.width = width;
-  canvas.height = height;
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height }); // else it would be made anew
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.fillStyle = "#fff";
   context.fillRect(0, 0, width, height);
@@ -82,6 +81,7 @@ export function resize(image, width, height, filter, columns = image.width, rows
 export function shrink(image, width, height) {
   const across = Math.trunc(image.width / width / 2) || 1;
   const down = Math.trunc(image.height / height / 2) || 1;
+  if (image.width % width === 0 && image.height % height === 0) return reduce(image, image.width / width, image.height / height);
   if (across === 1 && down === 1) return resize(image, width, height, "box");
   return resize(reduce(image, across, down), width, height, "box", image.width / across, image.height / down);
 }

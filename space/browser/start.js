@@ -17,9 +17,9 @@ export async function start(told) {
   ort.env.logLevel = "error";
   ort.env.wasm.wasmPaths = { mjs: new URL(runtime.glue, document.baseURI).href };
   ort.env.wasm.wasmBinary = await unzip(files[runtime.binary]);
-  // Threads share memory, which browsers allow to isolated pages only; more than four did not help.
-  ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
-  const open = (name, executionProviders) => ort.InferenceSession.create(files[name], { executionProviders });
+  // Threads share memory, which browsers allow to isolated pages only. Half of the cores: the page and the camera need some too.
+  ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? Math.min(4, Math.ceil(navigator.hardwareConcurrency / 2)) : 1;
+  const open = (name, executionProviders) => ort.InferenceSession.create(files[name], { executionProviders, logSeverityLevel: 3 });
   const towers = device === "webgpu" ? ["webgpu", "wasm"] : ["wasm"];
   const json = (name) => JSON.parse(new TextDecoder().decode(files[name]));
   const recognizer = new Recognizer(ort, {
@@ -34,6 +34,8 @@ export async function start(told) {
   return { about, recognizer, detector, device };
 }
 
+// One that the processor plays does not count: wasm is faster.
 async function hasWebGPU() {
-  return Boolean(await navigator.gpu?.requestAdapter().catch(() => null));
+  const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
+  return Boolean(adapter) && !adapter.info.isFallbackAdapter;
 }
