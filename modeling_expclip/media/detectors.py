@@ -76,7 +76,7 @@ class FaceDetector:
             raise ValueError(f"the detection threshold must lie between 0 and 1, got {threshold}")
         self.threshold = threshold
         self.resolution = resolution
-        self._weights = yunet_weights(weights)
+        self._weights = _yunet(weights)
         self._own = threading.local()  # OpenCV's detector keeps an image's size: one for each thread
         self._detector()
 
@@ -189,7 +189,7 @@ def weights_at_hand() -> str | None:
     return cached if isinstance(cached, str) else None
 
 
-def yunet_weights(weights: str | Path | None) -> Path:
+def _yunet(weights: str | Path | None) -> Path:
     """The weights' file, found and compared with the known sha256."""
     named = weights if weights is not None else weights_at_hand()
     if named:
