@@ -23,7 +23,7 @@ _HOMES = {
     "FacialExpressionPipeline": ".pipeline_expclip",
     "FaceAnalyzer": ".media.analyzer",
     "FaceDetector": ".media.detectors",
-    "Face": ".media.detectors",
+    "Face": ".media.faces",
     "VideoLimits": ".media.video",
     "convert": ".checkpoint.convert",
     "convert_released": ".checkpoint.convert",
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from .configuration_expclip import ExpCLIPConfig as ExpCLIPConfig
     from .exporters.export import export as export
     from .media.analyzer import FaceAnalyzer as FaceAnalyzer
-    from .media.detectors import Face as Face
     from .media.detectors import FaceDetector as FaceDetector
+    from .media.faces import Face as Face
     from .media.video import VideoLimits as VideoLimits
     from .modeling_expclip import ExpCLIPModel as ExpCLIPModel
     from .pipeline_expclip import FacialExpressionPipeline as FacialExpressionPipeline

@@ -6,7 +6,7 @@ import argparse
 
 _HELP = """environment:
   EXPCLIP_MODEL        checkpoint folder or Hub id (default: the embedded expclip-mini)
-  EXPCLIP_YUNET        the face detector's weights (default: from the Hub)
+  EXPCLIP_YUNET        the weights of the face detector YuNet (default: from the Hub; without it, MTCNN)
   GRADIO_SERVER_NAME   address to listen on (default: 127.0.0.1)
   GRADIO_SERVER_PORT   port (default: the first free one from 7860)"""
 

@@ -60,7 +60,9 @@ def main(argv: list[str] | None = None, prog: str = f"python -m {__spec__.name}"
         "(default: paper for its benchmarks, uniform for data of your own)",
     )
     parser.add_argument(
-        "--crop", choices=["detect"], help="find the largest face of each image (default: take images for face crops)"
+        "--crop",
+        choices=["detect", "yunet", "mtcnn"],
+        help="find the largest face of each image, with any detector or with this one (default: take images for face crops)",
     )
     parser.add_argument(
         "--min-samples",

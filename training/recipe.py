@@ -74,11 +74,12 @@ class FacesRecipe:
 
     ``crop``: ``none``; ``boxes`` to cut out the column ``box`` (x0, y0, x1, y1 in pixels), widened
     by ``margin`` of its sides; or ``detect`` to find the largest face and cut it out as a square,
-    as ``expclip classify --faces`` does, ``margin`` on each side. ``frames``: images taken from a
-    clip of video. ``batch_size``: images a forward pass of the embedding pass.
+    as ``expclip classify --faces`` does, ``margin`` on each side; ``yunet`` and ``mtcnn`` do so with
+    this detector and no other. ``frames``: images taken from a clip of video. ``batch_size``:
+    images a forward pass of the embedding pass.
     """
 
-    crop: Literal["none", "boxes", "detect"] = "none"
+    crop: Literal["none", "boxes", "detect", "yunet", "mtcnn"] = "none"
     margin: float = 0.0
     frames: int = 1
     batch_size: int = 64

@@ -64,8 +64,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     add("--align", action="store_true", help="turn faces so that the eyes are level")
     add(
         "--detector",
-        metavar="auto|FILE",
-        help="YuNet's weights (default: auto, which is $EXPCLIP_YUNET, else the Hub's)",
+        metavar="auto|yunet|mtcnn|FILE",
+        help="what finds the faces (default: auto, which is YuNet from $EXPCLIP_YUNET, or from the Hub if it answers within five "
+        "seconds, else MTCNN, which needs no network); FILE: YuNet's weights",
     )
 
     video = command.add_argument_group("video")
@@ -114,6 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..media.analyzer import FPS, FaceAnalyzer
     from ..media.classify import Classifier
     from ..media.crop_check import crops_warning
+    from ..media.detectors import FaceDetector
     from ..media.plot import Timelines
     from ..media.sources import find_sources, first_images
 
@@ -123,10 +125,16 @@ def run(arguments: argparse.Namespace) -> int:
     table.Layout(labels, bool(videos), top_k).check()
     analysis, video = _analysis(arguments), _video(arguments)
     timelines = None if arguments.plot is None else Timelines(videos, arguments.plot, labels)
-    output, journal = arguments.output, None
+    output, journal, name = arguments.output, None, None
     if output is not None:
         table.check_output(output)
-        journal = Journal(output, _identity(arguments, sources) | words | analysis | video, arguments.overwrite)
+    if arguments.faces:
+        detector = FaceDetector(arguments.detector or "auto")
+        print(detector, file=sys.stderr)
+        name, analysis["detector"] = detector.name, detector.source
+    if output is not None:
+        identity = _identity(arguments, sources) | words | analysis | video | {"detector": name}
+        journal = Journal(output, identity, arguments.overwrite)
     summary, finished, unfinished = table.Summary(), False, False
     try:
         if timelines is not None:
@@ -187,7 +195,7 @@ def _take_up(journal: Journal, summary: table.Summary, timelines: Timelines | No
 
 def _check(arguments: argparse.Namespace, videos: bool) -> None:
     """Raises ValueError for what could only be noticed late, or never."""
-    from ..media.detectors import MAX_MARGIN
+    from ..media.faces import MAX_MARGIN
 
     for name in ("margin", "align", "detector"):
         if not arguments.faces and getattr(arguments, name) not in (None, False):
@@ -227,11 +235,10 @@ def _stats(files: list[Path]) -> list[tuple[str, int, int]]:
 
 def _analysis(arguments: argparse.Namespace) -> dict[str, Any]:
     """The options of `FaceAnalyzer` that decide about the rows."""
-    from ..media.detectors import DEFAULT_MARGIN
+    from ..media.faces import DEFAULT_MARGIN
 
     return {
         "faces": bool(arguments.faces),
-        "detector": None if arguments.detector == "auto" else arguments.detector,
         "margin": DEFAULT_MARGIN if arguments.margin is None else arguments.margin,
         "align": arguments.align,
         "backend": arguments.backend,

@@ -7,7 +7,7 @@ import argparse
 _DESCRIPTION = "Serve a page for photos, the camera and short videos, with labels of your own, until Ctrl-C."
 _ENVIRONMENT = """environment:
   EXPCLIP_MODEL        the checkpoint, where --model does not name it
-  EXPCLIP_YUNET        the face detector's weights (default: from the Hub)
+  EXPCLIP_YUNET        the weights of the face detector YuNet (default: from the Hub; without it, MTCNN)
   GRADIO_SERVER_NAME   the address, where --host does not name it
   GRADIO_SERVER_PORT   the port, where --port does not name it"""
 

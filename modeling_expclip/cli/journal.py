@@ -94,6 +94,12 @@ class Journal:
                 raise ValueError(message) from error
             if "run" in entry:
                 differing = [name for name, value in identity.items() if entry["run"].get(name) != value]
+                # What "auto" took is not in the command.
+                if differing == ["detector"] and (before := entry["run"].get("detector")) and identity["detector"]:
+                    raise ValueError(
+                        f"{self.path} was left by a run whose faces {before} found, and here it would be {identity['detector']}; "
+                        f"add --detector {before} to finish it, or remove the file"
+                    )
                 if differing:
                     raise ValueError(
                         f"{self.path} was left by a run with another {', '.join(differing)}; "

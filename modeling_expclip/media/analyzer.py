@@ -6,6 +6,7 @@ is compared with the labels' prototypes.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,8 @@ from ..checkpoint.load import load_checkpoint
 from ..exporters.runtimes import BACKENDS, exported_backend, load_image_tower
 from ..pipeline_expclip import FacialExpressionPipeline, several_images
 from ..prompts import DEFAULT_PROMPTS, choose_labels
-from .detectors import DEFAULT_MARGIN, MAX_MARGIN, Detector, FaceDetector
+from .detectors import FaceDetector
+from .faces import DEFAULT_MARGIN, MAX_MARGIN, Detector
 from .stream import FoundFaces, batched, find_faces, scale_pixels
 from .tracking import Sighting, follow, in_windows
 from .video import NO_LIMITS, Frame, VideoLimits, read_frames, sample_clip
@@ -60,8 +62,8 @@ class FaceAnalyzer:
             Default: the embedded expclip-mini.
         processor: of a ``model`` that is no folder, Hub id or pipeline.
         faces: find the faces first; False takes each image, or frame, for one face.
-        detector: YuNet's weights (a file), a [`FaceDetector`], or any function from an upright RGB image to its [`Face`]s, the largest
-            first. Default: YuNet, see [`FaceDetector`].
+        detector: ``auto``, ``yunet``, ``mtcnn`` or YuNet's file, see [`FaceDetector`]; or any function from an upright RGB image to its
+            [`Face`]s, the largest first. Default: ``auto``; where it does not take YuNet, the log says so.
         margin, align: see ``crop_face``.
         device: of the model; default: that of ``model``, or what transformers' pipelines choose.
         backend: what runs the image tower of an exported checkpoint: ``openvino`` or ``onnx``. Default: the one it was exported for;
@@ -71,8 +73,11 @@ class FaceAnalyzer:
         batch_size: faces a forward pass, gathered across images.
         workers: threads that read images and find faces.
 
+    Attributes:
+        detector: ``yunet`` or ``mtcnn``, or what the function is called; None with ``faces=False``.
+
     Raises ValueError for wrong arguments and damaged checkpoints, OSError where a checkpoint or the detector's weights are missing,
-    ImportError where OpenCV, or the backend, is.
+    ImportError where OpenCV, a detector, or the backend, is.
     """
 
     def __init__(
@@ -97,7 +102,9 @@ class FaceAnalyzer:
         if not 0 <= margin <= MAX_MARGIN:
             raise ValueError(f"the margin around a face must lie between 0 and {MAX_MARGIN}, got {margin}")
         if detector is not None and not callable(detector) and not isinstance(detector, (str, Path)):
-            raise ValueError(f"expected a detector's file, a FaceDetector or a function, got {detector!r}")
+            raise ValueError(
+                f"expected auto, yunet, mtcnn, YuNet's file, a FaceDetector or a function, got {detector!r}"
+            )
         if not faces and (margin, align, detector) != (DEFAULT_MARGIN, False, None):
             raise ValueError(
                 "margin, align and detector are of no use with faces=False, which takes each image for one face"
@@ -107,8 +114,13 @@ class FaceAnalyzer:
         folder = str(model) if isinstance(model, (str, Path)) else None
         self._tower, self._tower_device = _image_tower(self.pipeline, folder, backend, precision, compile)
         self._photo_detector = self._video_detector = None
+        self.detector: str | None = None
         if faces:
             self._photo_detector, self._video_detector = _detectors(detector)
+            self.detector = str(
+                getattr(self._photo_detector, "name", None)
+                or getattr(self._photo_detector, "__name__", type(self._photo_detector).__name__)
+            )
         self._batch_size = batch_size
         self._options: dict[str, Any] = {"margin": margin, "align": align, "workers": workers, "ahead": 2 * batch_size}
 
@@ -367,5 +379,8 @@ def _image_tower(
 def _detectors(detector: str | Path | Detector | None) -> tuple[Detector, Detector]:
     """The detectors of photos and of video frames."""
     if detector is None or isinstance(detector, (str, Path)):
-        return FaceDetector(detector), FaceDetector(detector, resolution=VIDEO_RESOLUTION)
+        photos = FaceDetector("auto" if detector is None else detector)
+        if photos.fallback:
+            logging.getLogger(__name__).warning("%s", photos)
+        return photos, FaceDetector(photos.source, resolution=VIDEO_RESOLUTION)
     return detector, detector

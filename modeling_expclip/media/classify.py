@@ -100,11 +100,16 @@ class Classifier:
     def _rows(self, items: Iterable[tuple[Any, Any]], name: Callable[[Any], str]) -> Iterator[tuple[Any, list[Row]]]:
         """Keys and images -> keys and the rows of each image, whose path is the `name` of its key."""
         for key, image in self.analyzer.stream(items, **self._words):
-            path = name(key)
+            path, detector = name(key), self.analyzer.detector
             if image.faces:
-                yield key, [Row(path, face=number, **face) for number, face in enumerate(image.faces)]
+                yield (
+                    key,
+                    [Row(path, face=number, detector=detector, **face) for number, face in enumerate(image.faces)],
+                )
+            elif image.error is None:
+                yield key, [Row(path, detector=detector, error=NO_FACE)]
             else:
-                yield key, [Row(path, error=NO_FACE if image.error is None else named(image.error))]
+                yield key, [Row(path, error=named(image.error))]
 
     def _of_video(self, path: str) -> Iterator[Found]:
         error: str | None = NO_FACE
@@ -112,13 +117,14 @@ class Classifier:
             with _bar(path) as bar:
                 for answer in self.analyzer.video(path, **self._words, **self._video):
                     error = None
-                    yield Found(path, [Row(path, **answer)])
+                    yield Found(path, [Row(path, detector=self.analyzer.detector, **answer)])
                     bar.update()
         except ImportError:  # no PyAV: a wrong call, not a bad file
             raise
         except Exception as damage:  # decoders of damaged files raise whatever they please
             error = named(damage)
-        yield Found(path, [] if error is None else [Row(path, error=error)], done=True)
+        detector = self.analyzer.detector if error == NO_FACE else None
+        yield Found(path, [] if error is None else [Row(path, detector=detector, error=error)], done=True)
 
 
 def _bar(path: str, rows: int | None = None, done: int = 0) -> tqdm:

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
-from .detectors import FaceDetector, weights_at_hand
+from .detectors import FaceDetector
 from .images import open_image
+from .yunet import weights_at_hand
 
 _LOOKED_AT = 8
 _SEVERAL = 3  # of them, or all where there are fewer: no detector finds every face

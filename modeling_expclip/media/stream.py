@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from ..processing_expclip import check_sides
-from .detectors import Box, Detector, Face, crop_face
+from .faces import Box, Detector, Face, crop_face
 from .images import open_image
 
 _END = object()

@@ -29,6 +29,7 @@ class Row:
         face: its number from 0: in an image by size, the largest first; in a video that of the person.
         box: x0, y0, x1, y1 in pixels of the image held upright; None for an image that is a face crop.
         detection_score: the detector's, 0 to 1.
+        detector: what looked for faces; None for a face crop, and for what could not be read. In JSON only.
         label: the most probable.
         error: what is wrong instead of a label.
         scores: the probability of each label.
@@ -39,6 +40,7 @@ class Row:
     face: int | None = None
     box: tuple[int, int, int, int] | None = None
     detection_score: float | None = None
+    detector: str | None = None
     label: str | None = None
     error: str | None = None
     scores: dict[str, float] = field(default_factory=dict)
@@ -139,6 +141,7 @@ def _write_json(rows: Iterable[Row], layout: Layout, path: Path) -> None:
                 "path": _text(row.path),
                 "box": row.box,
                 "detection_score": row.detection_score,
+                "detector": row.detector,
                 "label": row.label,
                 "scores": layout.scores(row),
                 "error": None if row.error is None else _text(row.error),

@@ -9,7 +9,7 @@ from statistics import median
 
 import torch
 
-from .detectors import Box
+from .faces import Box
 from .stream import FoundFaces
 
 _PATIENCE = 2.0  # seconds a person may be out of sight and still be found again in the same place

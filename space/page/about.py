@@ -24,9 +24,11 @@ This page runs **{name}**.{mini}
 CLIP turns a face and a sentence into vectors. Exp-CLIP adds one matrix, the *projection head*, that
 both pass. It learned from unlabelled faces and from what a language model says of their facial
 actions; CLIP itself stays as it was. The cosines between the face and each label's sentences become
-probabilities that sum to one. Faces are found by YuNet. Under "CLIP" you see the same model without
+probabilities that sum to one. Faces are found by {detector}. Under "CLIP" you see the same model without
 the head.{no_head}
 """
+
+_DETECTORS = {"yunet": "YuNet", "mtcnn": "MTCNN", None: "nobody here, so an image is read as one face"}
 
 _MINI = """ It is a small model for demonstration, trained from scratch for this
 project; it is not the paper's, and it is wrong often."""
@@ -71,7 +73,9 @@ def about_tab(recogniser: Recogniser) -> None:
     mini = _MINI if recogniser.is_mini else ""
     no_head = f" {recogniser.no_head}" if recogniser.no_head else ""
     with gr.Column(elem_classes="xc-about"):
-        gr.Markdown(_WHAT.format(name=recogniser.name, mini=mini, no_head=no_head))
+        gr.Markdown(
+            _WHAT.format(name=recogniser.name, mini=mini, detector=_DETECTORS[recogniser.detector], no_head=no_head)
+        )
         gr.HTML(
             f'<div class="xc-figure" tabindex="0" role="region" aria-label="Figure">{_FIGURE.read_text()}</div>',
             js_on_load=None,

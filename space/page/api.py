@@ -19,9 +19,9 @@ def classify_endpoint(recogniser: Recogniser) -> None:
 
         It rates what an expression looks like, not what a person feels. Returns a list with one
         entry for each face, the largest first, and an empty list where no face is found: {"box":
-        [x0, y0, x1, y1] in pixels, "label": the most probable label, "scores": {label:
-        probability}}. A server without a face detector reads the whole image as one face; its box
-        is null.
+        [x0, y0, x1, y1] in pixels, "detector": what found it, yunet or mtcnn, "label": the most
+        probable label, "scores": {label: probability}}. A server without a face detector reads the
+        whole image as one face; its box and detector are null.
 
         Args:
             image: A data URL, or what was uploaded to this server before; other addresses are not fetched.
@@ -33,7 +33,13 @@ def classify_endpoint(recogniser: Recogniser) -> None:
             with recogniser.slot():
                 faces = recogniser.classify(image_of(image), wanted)
         return [
-            {"box": list(face.box) if face.box else None, "label": face.label, "scores": face.scores} for face in faces
+            {
+                "box": list(face.box) if face.box else None,
+                "detector": recogniser.detector,
+                "label": face.label,
+                "scores": face.scores,
+            }
+            for face in faces
         ]
 
     # An endpoint takes its types from components; nobody sees these.

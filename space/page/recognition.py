@@ -67,10 +67,14 @@ class Prototypes:
 
 
 class Recogniser:
-    """A checkpoint (folder or Hub id; default: ``EXPCLIP_MODEL``, else the embedded mini) and YuNet.
+    """A checkpoint (folder or Hub id; default: ``EXPCLIP_MODEL``, else the embedded mini) and a face detector.
 
-    ``name`` is shown to visitors; ``no_head`` and ``no_detector`` say in a sentence why the
-    comparison or the search for faces is missing; they are empty where it is not.
+    ``name`` is shown to visitors, ``detector`` is ``yunet``, ``mtcnn`` or None; ``no_head`` and
+    ``no_detector`` say in a sentence why the comparison or the search for faces is missing; they are
+    empty where it is not.
+
+    Raises OSError or ValueError where the checkpoint, or the weights that ``EXPCLIP_YUNET`` names,
+    cannot be used.
     """
 
     def __init__(self, source: str | None = None) -> None:
@@ -80,15 +84,17 @@ class Recogniser:
         model, processor = load_checkpoint(source)
         # OpenCV keeps what it needed for the largest image, in each thread that ever looked for faces.
         self._finding = ThreadPoolExecutor(_AT_ONCE)
-        detector, self.no_detector = None, ""
+        found, self.no_detector = None, ""
         try:
-            detector = self._in_few_threads(FaceDetector())
-        except (ImportError, OSError) as error:
+            found = FaceDetector()
+            logging.getLogger(__name__).warning("%s", found)
+        except ImportError as error:
             logging.getLogger(__name__).warning("%s", error)
             self.no_detector = "No face detector is installed here, so the whole image is read as one face."
-        faces = detector is not None
+        self.detector = found and found.name
+        faces = found is not None
         # torch, also for an exported checkpoint: other runtimes do one thing at a time.
-        self._videos = FaceAnalyzer(model, processor, faces=faces, backend="torch")
+        self._videos = FaceAnalyzer(model, processor, faces=faces, detector=found and found.source, backend="torch")
         self._head, self.no_head = None, ""
         if isinstance(model, ExpCLIPModel):
             self._head, model = model.projection_head, without_head(model)
@@ -98,7 +104,13 @@ class Recogniser:
             )
         # The head comes last, so one pass of the image tower serves both.
         self._photos = FaceAnalyzer(
-            model, processor, faces=faces, detector=detector, backend="torch", batch_size=1, workers=1
+            model,
+            processor,
+            faces=faces,
+            detector=found and self._in_few_threads(found),
+            backend="torch",
+            batch_size=1,
+            workers=1,
         )
         self._prototypes: OrderedDict[tuple, Prototypes] = OrderedDict()
         self._images = Slots(_AT_ONCE, 60, _SECONDS, "many images are being read")

@@ -17,7 +17,8 @@ from PIL import Image
 
 from modeling_expclip import LABEL_SETS, MINI, PROMPT_SETS, FacialExpressionPipeline
 from modeling_expclip.checkpoint.load import load_checkpoint
-from modeling_expclip.media.detectors import FaceDetector, crop_face
+from modeling_expclip.media.detectors import FaceDetector
+from modeling_expclip.media.faces import crop_face
 
 LABELS = LABEL_SETS["rafdb"]
 

@@ -39,10 +39,10 @@ def test_metadata():
 
 
 def test_the_detector_that_is_fetched_beforehand_is_the_one_in_use():
-    from modeling_expclip.media import detectors as faces
+    from modeling_expclip.media import yunet
 
     [entry] = SpaceCard.load(SPACE / "README.md").data.to_dict()["preload_from_hub"]
-    assert entry.split() == [faces._REPO, faces._FILE, faces._REVISION]
+    assert entry.split() == [yunet.REPO, yunet.FILE, yunet.REVISION]
 
 
 def test_requirements_are_what_was_tested():

@@ -32,7 +32,7 @@ from modeling_expclip.checkpoint.save import save_checkpoint
 from modeling_expclip.system.files import write_csv, write_text, written_to
 from modeling_expclip.system.lock import only_run
 
-from ..data.faces import face_columns, image_bytes, load_faces, readable_face
+from ..data.faces import FINDS_FACES, face_columns, image_bytes, load_faces, readable_face
 from ..embeddings.pairs import load_pairs
 from ..evaluation.zero_shot import load_zero_shot
 from ..models.clip import FrozenClip
@@ -99,9 +99,9 @@ class ImageDataset(Dataset):
     def __init__(self, recipe: Recipe, sources: Sequence[str]) -> None:
         if recipe.teacher.input_column != "image" or len(recipe.teacher.instructions) > 1:
             raise ValueError("training from images needs a teacher that looks at images, and one instruction")
-        if recipe.faces.crop == "detect":
+        if recipe.faces.crop in FINDS_FACES:
             raise ValueError(
-                "faces.crop: detect needs an embedding cache, which lists images without a face: expclip embed"
+                f"faces.crop: {recipe.faces.crop} needs an embedding cache, which lists images without a face: expclip embed"
             )
         self.recipe = recipe
         self.faces = load_faces(sources, columns=face_columns(recipe.faces), frames=recipe.faces.frames)

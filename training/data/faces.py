@@ -20,7 +20,8 @@ from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, Valu
 from PIL import Image as PIL
 
 from modeling_expclip.media.crop_check import crops_warning
-from modeling_expclip.media.detectors import FaceDetector, crop_face
+from modeling_expclip.media.detectors import FaceDetector
+from modeling_expclip.media.faces import crop_face
 from modeling_expclip.media.images import image_endings, open_image
 from modeling_expclip.prompts import canonical_label
 
@@ -33,6 +34,7 @@ from .table_files import file_below, with_paths
 Faces = Dataset | Stream
 Labels = Literal["none", "paper", "own"]
 SCHEMA = {"id": Value("string"), "image": Image(decode=False), "label": Value("string")}
+FINDS_FACES = ("detect", "yunet", "mtcnn")  # values of ``crop``
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -98,13 +100,24 @@ class NoFaceError(ValueError):
 
 
 @functools.cache
-def face_detector() -> FaceDetector:
-    """What finds faces for ``crop: detect``. Raises ImportError without OpenCV, OSError or
-    ValueError without its weights."""
+def face_detector(crop: str) -> FaceDetector:
+    """What finds faces for a ``crop`` of FINDS_FACES; said once. Raises ImportError without OpenCV,
+    OSError or ValueError without its weights."""
     try:
-        return FaceDetector()
+        detector = FaceDetector("auto" if crop == "detect" else crop)
     except (ImportError, OSError, ValueError) as error:
-        raise type(error)(f"faces are looked for (crop: detect; crop: none takes them as they are): {error}") from error
+        raise type(error)(f"faces are looked for (crop: {crop}; crop: none takes them as they are): {error}") from error
+    if rank() == 0:
+        print(detector, file=sys.stderr)
+    return detector
+
+
+def crop_in_use(crop: str | None) -> str | None:
+    """``crop`` as caches and results record it, which must not hold faces of two detectors:
+    ``detect`` where YuNet finds them, as it always meant, else ``mtcnn``."""
+    if crop not in FINDS_FACES:
+        return crop
+    return "mtcnn" if face_detector(crop).name == "mtcnn" else "detect"
 
 
 def face_of(record: dict[str, Any], content: bytes, faces: FacesRecipe) -> tuple[PIL.Image, Sequence[float] | None]:
@@ -115,16 +128,16 @@ def face_of(record: dict[str, Any], content: bytes, faces: FacesRecipe) -> tuple
     """
     if faces.crop == "none":
         return read_image(content), None
-    if faces.crop == "detect":
-        return find_face(read_image(content), faces.margin)
+    if faces.crop in FINDS_FACES:
+        return find_face(read_image(content), faces.crop, faces.margin)
     if record["box"] is None:
         raise ValueError("the row has no box to crop")
     return read_image(content, record["box"], faces.margin), record["box"]
 
 
-def find_face(image: PIL.Image, margin: float = 0.0) -> tuple[PIL.Image, tuple[int, int, int, int]]:
+def find_face(image: PIL.Image, crop: str, margin: float = 0.0) -> tuple[PIL.Image, tuple[int, int, int, int]]:
     """The largest face, cut out, and its box. Raises NoFaceError."""
-    found = face_detector()(image)
+    found = face_detector(crop)(image)
     if not found:
         raise NoFaceError("no face found")
     return crop_face(image, found[0], margin), found[0].box

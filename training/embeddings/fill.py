@@ -22,7 +22,17 @@ from tqdm import tqdm
 
 from modeling_expclip.system.lock import only_run
 
-from ..data.faces import contents, face_columns, face_detector, face_of, image_bytes, load_faces, warn_of_scenes
+from ..data.faces import (
+    FINDS_FACES,
+    contents,
+    crop_in_use,
+    face_columns,
+    face_detector,
+    face_of,
+    image_bytes,
+    load_faces,
+    warn_of_scenes,
+)
 from ..data.read_ahead import read_ahead
 from ..data.streams import Stream
 from ..models.clip import FrozenClip
@@ -148,7 +158,7 @@ def embed_shard(
         if job in todo:
             done = progress[id(job)]
             vectors = torch.cat(done.parts) if done.parts else torch.empty(0, 1)  # Parquet knows no lists of length 0
-            boxes = done.boxes if faces.crop == "detect" else None
+            boxes = done.boxes if faces.crop in FINDS_FACES else None
             job.vectors.write(index, Shard(done.ids, vectors, done.skipped, digest.hexdigest(), column, boxes))
         elif job.vectors.items(index) != column:
             raise ValueError(
@@ -203,8 +213,8 @@ def embed(recipe: Recipe, sources: list[str], output: Path, shard_size: int, *, 
     if shard_size < 1:
         raise ValueError(f"--shard-size is {shard_size}; it must be at least 1")
     check(recipe.teacher)
-    if recipe.faces.crop == "detect":
-        face_detector()  # where it cannot be had, that is no reason to skip every face
+    if recipe.faces.crop in FINDS_FACES:
+        face_detector(recipe.faces.crop)  # where it cannot be had, that is no reason to skip every face
     with only_run(output, rank()):
         _fill(recipe, sources, output, shard_size, streaming)
 
@@ -217,7 +227,8 @@ def _fill(recipe: Recipe, sources: list[str], output: Path, shard_size: int, str
     if total is not None and len(set(faces["id"])) < total:
         twice = next(name for name, count in Counter(faces["id"]).items() if count > 1)
         raise ValueError(f"the id {twice!r} occurs twice; ids must tell faces apart")
-    settings = {name: getattr(recipe.faces, name) for name in ("crop", "margin", "frames", "batch_size")}
+    settings = {name: getattr(recipe.faces, name) for name in ("margin", "frames", "batch_size")}
+    settings["crop"] = crop_in_use(recipe.faces.crop)
     cache.begin(output, {"sources": sources, "rows": total, "shard_size": shard_size, **settings})
 
     clip = functools.cache(lambda: FrozenClip(recipe.clip))  # not loaded when nothing is left to do

@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from modeling_expclip.system.files import read_json, whole_file, write_csv, write_json
 
-from ..data.faces import face_detector, warn_of_scenes
+from ..data.faces import crop_in_use, warn_of_scenes
 from ..data.read_ahead import read_ahead
 from ..support.plots import confusion_matrix
 from ..support.processes import rank, world_size
@@ -93,7 +93,7 @@ class Pair:
             "class_names": list(self.class_names) if self.class_names else None,
             "frames_root": self.frames_root,
             "short_clips": self.short_clips,
-            "crop": self.crop,
+            "crop": crop_in_use(self.crop),
             "min_samples": self.min_samples,
             "prompts": list(prompts),
             "dtype": dtype,
@@ -124,8 +124,8 @@ def evaluate(pairs: Sequence[Pair], prompts: Sequence[str], output: Path, *, bat
     Raises ValueError when ``output`` holds the pair with other settings, weights or data, or the
     data cannot be what the benchmark says.
     """
-    if any(pair.crop == "detect" for pair in pairs):
-        face_detector()  # where it cannot be had, that is no reason to leave every sample out
+    for pair in pairs:
+        crop_in_use(pair.crop)  # where it cannot be had, that is no reason to leave every sample out
     loaded: dict[Pair, dict[str, Samples]] = {}
 
     def folds_of(pair: Pair) -> dict[str, Samples]:
@@ -281,7 +281,7 @@ def _run(
         for row in rows[-len(prompts) :]:
             row |= {"skipped": len(samples) - len(kept), "chance_uar": 100 / len(classes), "seconds": round(seconds, 2)}
             row |= {"short_clips": samples.short_clips or "", "frames_differ": samples.frames_differ}
-            row |= {"crop": samples.crop or "", **traced}
+            row |= {"crop": crop_in_use(samples.crop) or "", **traced}
     if rank():
         return
     if len(folds) > 1:

@@ -49,8 +49,8 @@ BENCHMARKS = {
 class Samples:
     """Images or clips with their class's name; ``groups`` is what people noted of each sample (an
     age group, say), or None. ``short_clips`` is the rule for short clips (see ``clip_indices``),
-    None where samples are images. ``crop``: ``detect`` to find the largest face of each image, None
-    to take images as they are."""
+    None where samples are images. ``crop``: ``detect``, ``yunet`` or ``mtcnn`` to find the largest
+    face of each image, None to take images as they are."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Samples:
         of frames that show one. Raises OSError or ValueError for what cannot be read, NoFaceError
         where no face is found."""
         images = self._images(row)
-        return _faces_of(images) if self.crop == "detect" else images
+        return images if self.crop is None else _faces_of(images, self.crop)
 
     def first_images(self) -> Iterator[Image.Image]:
         """The first image of each sample that can be read."""
@@ -126,12 +126,12 @@ class Samples:
         yield from (files[i] for i in dict.fromkeys(clip_indices(len(files))))  # of a short clip all, whatever its rule
 
 
-def _faces_of(images: list[Image.Image]) -> list[Image.Image]:
+def _faces_of(images: list[Image.Image], crop: str) -> list[Image.Image]:
     faces, found = [], {}  # a short clip shows one image more than once
     for image in images:
         if id(image) not in found:
             try:
-                found[id(image)] = find_face(image)[0]
+                found[id(image)] = find_face(image, crop)[0]
             except NoFaceError:
                 found[id(image)] = None
         if found[id(image)] is not None:
@@ -178,7 +178,7 @@ def load_samples(
         class_names: what labels that are numbers mean, from 0.
         frames_root: the folder in which the clips of annotation lists lie, where the lists name
             them on another machine.
-        crop: ``detect`` or None, see ``Samples``.
+        crop: ``detect``, ``yunet``, ``mtcnn`` or None, see ``Samples``.
         short_clips: ``paper`` or ``uniform``, see ``clip_indices``; None is ``paper`` for
             BENCHMARKS, ``uniform`` for others.
 

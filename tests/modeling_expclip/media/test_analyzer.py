@@ -10,7 +10,7 @@ import torch
 from transformers import pipeline
 
 from modeling_expclip import LABEL_SETS, MINI, FaceAnalyzer, FacialExpressionPipeline, load_checkpoint
-from modeling_expclip.media.detectors import Face
+from modeling_expclip.media.faces import Face
 from modeling_expclip.media.stream import find_faces
 from tests.conftest import picture
 

@@ -12,7 +12,7 @@ from PIL import Image
 from modeling_expclip.cli.main import main
 from modeling_expclip.media import crop_check as crops
 from modeling_expclip.media.crop_check import crops_warning
-from modeling_expclip.media.detectors import Face
+from modeling_expclip.media.faces import Face
 from tests.conftest import picture, write_video
 
 SKY = Image.new("RGB", (640, 480), (90, 150, 230))

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from modeling_expclip.cli.main import main
-from modeling_expclip.media.detectors import Face, FaceDetector, crop_face
+from modeling_expclip.media.detectors import FaceDetector
+from modeling_expclip.media.faces import Face, crop_face
 from modeling_expclip.media.tracking import overlap
 from tests.conftest import picture
 

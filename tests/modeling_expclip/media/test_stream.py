@@ -11,7 +11,7 @@ from transformers import CLIPImageProcessorPil
 from modeling_expclip import MINI, ExpCLIPProcessor, FaceAnalyzer
 from modeling_expclip.checkpoint.load import load_checkpoint
 from modeling_expclip.media import analyzer as analyzer_module
-from modeling_expclip.media.detectors import Face
+from modeling_expclip.media.faces import Face
 from modeling_expclip.media.stream import scale_pixels
 from tests.conftest import picture
 

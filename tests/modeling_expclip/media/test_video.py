@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from modeling_expclip.media.detectors import Face
+from modeling_expclip.media.faces import Face
 from modeling_expclip.media.tracking import FaceTracker
 from modeling_expclip.media.video import clip_indices, is_video, read_frames, sample_clip
 from tests.conftest import picture, write_video

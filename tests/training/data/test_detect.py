@@ -13,7 +13,7 @@ import torch
 from datasets import Dataset, Features, Image, Value
 from PIL import Image as PIL
 
-from modeling_expclip.media.detectors import Face, crop_face
+from modeling_expclip.media.faces import Face, crop_face
 from tests.conftest import picture
 from tests.training.conftest import call
 from training.alignment.run import ImageDataset
@@ -31,7 +31,10 @@ DESCRIBER = {"kind": "describer", "instruction": "Describe how the picture was t
 
 
 class Spot:
-    """Stands in for YuNet: "faces" are what is marked by a red and a green pixel at their corners; there may be several."""
+    """Stands in for YuNet, or MTCNN: "faces" are what is marked by a red and a green pixel at their corners; there may be several."""
+
+    def __init__(self, detector):
+        self.name = "mtcnn" if detector == "mtcnn" else "yunet"
 
     def __call__(self, image):
         pixels = np.asarray(image).astype(int)
@@ -119,6 +122,19 @@ def test_a_cache_of_faces_as_they_are_cannot_go_on_with_faces_looked_for(tmp_pat
     embed(described(), [str(scenes[0])], tmp_path / "cache", 4)
     with pytest.raises(ValueError, match="was begun with crop none, wanted is detect"):
         embed(described("faces.crop=detect"), [str(scenes[0])], tmp_path / "cache", 4)
+
+
+def test_faces_of_two_detectors_are_not_mixed(tmp_path, scenes, described, clip_folder, detector, monkeypatch, capsys):
+    """What is recorded is the detector in use, not what was asked for."""
+    embed(described("faces.crop=detect"), [str(scenes[0])], tmp_path / "cache", 4)
+    embed(described("faces.crop=yunet"), [str(scenes[0])], tmp_path / "cache", 4)
+    with pytest.raises(ValueError, match="was begun with crop detect, wanted is mtcnn"):
+        embed(described("faces.crop=mtcnn"), [str(scenes[0])], tmp_path / "cache", 4)
+    results = tmp_path / "results"
+    assert benchmark(monkeypatch, clip_folder, scenes[0], results, "--crop", "mtcnn") == 0
+    assert {row["crop"] for row in csv.DictReader((results / "results.csv").open())} == {"mtcnn"}
+    assert benchmark(monkeypatch, clip_folder, scenes[0], results, "--crop", "detect") == 2
+    assert "was made with another crop" in capsys.readouterr().err
 
 
 def test_without_the_detector_nothing_is_begun(tmp_path, scenes, recipe, monkeypatch, capsys):
@@ -215,8 +231,8 @@ def test_yunet_finds_the_face_in_a_scene(shared, monkeypatch):
     face = next(image for image in images if image.size == (160, 160))
     photo = PIL.new("RGB", (900, 600), (70, 90, 110))
     photo.paste(face, (500, 200))
-    _, (left, top, right, bottom) = data.find_face(photo)
+    _, (left, top, right, bottom) = data.find_face(photo, "detect")
     assert 490 < left < right < 670 and 190 < top < bottom < 370
     with pytest.raises(data.NoFaceError):
-        data.find_face(PIL.new("RGB", (900, 600), (120, 170, 230)))
+        data.find_face(PIL.new("RGB", (900, 600), (120, 170, 230)), "detect")
     data.face_detector.cache_clear()
