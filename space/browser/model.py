@@ -15,7 +15,8 @@ from modeling_expclip import ExpCLIPModel
 from modeling_expclip.checkpoint.load import load_checkpoint
 from modeling_expclip.checkpoint.save import name_of
 from modeling_expclip.exporters.onnx_graphs import FOLDER, write_graphs
-from modeling_expclip.media.detectors import yunet_weights
+from modeling_expclip.media.detectors import FaceDetector
+from modeling_expclip.media.yunet import HubError, download, weights_at_hand
 from modeling_expclip.prompts import DEFAULT_PROMPTS, LABEL_SETS, PROMPT_SETS, build_prompts, choose_labels
 
 _TOWERS = {"vision_model": "image.onnx", "text_model": "text.onnx"}
@@ -93,12 +94,14 @@ def _write_detector(path: Path, weights: Path | None) -> bool:
     """Writes YuNet for images of any size; False where there are no weights, and none were named."""
     import onnx
 
-    try:
-        graph = onnx.load(yunet_weights(weights))
-    except OSError:
-        if weights is not None:
-            raise
-        return False
+    file = weights or weights_at_hand()
+    if file is None:
+        try:
+            file = download()
+        except HubError:
+            return False
+    FaceDetector(file)  # compares it with the known sha256
+    graph = onnx.load(file)
     for value in (*graph.graph.input, *graph.graph.output):
         for i, dimension in enumerate(value.type.tensor_type.shape.dim):
             if dimension.dim_value > 10:  # not the batch, the colours or a face's numbers
