@@ -100,7 +100,10 @@ def visit(browser) -> Iterator[Callable]:
         page = context.new_page()
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda message: message.type == "error" and problems.append(message.text))
-        page.on("request", lambda request: urlsplit(request.url).netloc != urlsplit(url).netloc and foreign.append(request.url))
+        page.on(
+            "request",
+            lambda request: urlsplit(request.url).netloc != urlsplit(url).netloc and foreign.append(request.url),
+        )
         page.goto(url)
         page.locator("[data-face] [data-label]").first.wait_for()
         return page
@@ -192,7 +195,13 @@ def test_whole_pictures_and_prompt_sets(page):
 
 def test_pixels_are_pillows(page):
     random = np.random.default_rng(0)
-    for width, height, to in [(301, 203, (48, 48)), (40, 30, (48, 48)), (48, 48, (48, 48)), (1000, 7, (33, 40)), (97, 90, (256, 237))]:
+    for width, height, to in [
+        (301, 203, (48, 48)),
+        (40, 30, (48, 48)),
+        (48, 48, (48, 48)),
+        (1000, 7, (33, 40)),
+        (97, 90, (256, 237)),
+    ]:
         image = Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
         rgba = list(image.convert("RGBA").tobytes())
         ours = page.evaluate(
@@ -364,7 +373,9 @@ def test_the_camera(page):
     [face] = page.evaluate(FACES)
     assert max(face["scores"], key=face["scores"].get) == "happiness"
     left = page.evaluate(FACES)[0]["box"][0]
-    page.wait_for_function("left => document.querySelector('[data-face]').dataset.box.split(' ')[0] != left", arg=str(left))
+    page.wait_for_function(
+        "left => document.querySelector('[data-face]').dataset.box.split(' ')[0] != left", arg=str(left)
+    )
     ask(page, ["bored", "amused"])
     page.get_by_role("button", name="Stop the camera").click()
     page.locator("#status", has_text="The camera is off").wait_for()
@@ -391,7 +402,15 @@ def test_all_is_reachable_and_named_for_a_keyboard(page):
     for _ in range(15):
         page.keyboard.press("Tab")
         seen.append(page.evaluate(named))
-    for needed in ("Choose a picture", "Use the camera", "average fear", "Labels", "Prompt set", "Find the faces", "About, and limits"):
+    for needed in (
+        "Choose a picture",
+        "Use the camera",
+        "average fear",
+        "Labels",
+        "Prompt set",
+        "Find the faces",
+        "About, and limits",
+    ):
         assert any(needed in name for name in seen), (needed, seen)
 
 
@@ -423,7 +442,13 @@ def test_every_script_is_assembled():
 def test_half_the_bytes_and_nearly_the_same_numbers(tmp_path, checkpoint, yunet, monkeypatch):
     onnxruntime = pytest.importorskip("onnxruntime")
     about = model.write_model(tmp_path / "whole", str(checkpoint), yunet)
-    assert about["faces"] and about["image"] == {"width": 32, "height": 32, "rescale": 1 / 255, "mean": [0, 0, 0], "std": [1, 1, 1]}
+    assert about["faces"] and about["image"] == {
+        "width": 32,
+        "height": 32,
+        "rescale": 1 / 255,
+        "mean": [0, 0, 0],
+        "std": [1, 1, 1],
+    }
     monkeypatch.setattr(model, "_LARGEST", 0)
     model.write_model(tmp_path / "half", str(checkpoint), yunet)
     pixels = np.random.default_rng(0).random((2, 3, 32, 32), dtype=np.float32)
