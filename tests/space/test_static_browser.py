@@ -21,8 +21,7 @@ from PIL import Image
 from modeling_expclip import MINI, FaceAnalyzer
 from modeling_expclip.checkpoint.head import with_head
 from modeling_expclip.checkpoint.load import load_checkpoint
-from modeling_expclip.media.detectors import crop_face
-from modeling_expclip.media.faces import Face
+from modeling_expclip.media.faces import Face, crop_face
 from modeling_expclip.prompts import LABEL_SETS, PROMPT_SETS, build_prompts
 from space.browser import assemble, model
 
