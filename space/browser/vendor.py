@@ -54,8 +54,7 @@ def npm_packages(lock: Path, place: Path) -> Path:
     command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True)  # noqa: S603, fixed words
     if done.returncode:
-        reason = next((line for line in done.stderr.splitlines() if line.strip()), f"exit {done.returncode}")
-        raise OSError(f"npm could not fetch the page's packages: {reason}")
+        raise OSError(f"npm could not fetch the page's packages: {' '.join(done.stderr.split())[:300]}")
     return place / "node_modules"
 
 
