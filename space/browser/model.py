@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from modeling_expclip import ExpCLIPModel
+from modeling_expclip import MINI, ExpCLIPModel
 from modeling_expclip.checkpoint.load import load_checkpoint
 from modeling_expclip.checkpoint.save import name_of
 from modeling_expclip.exporters.onnx_graphs import FOLDER, write_graphs
@@ -32,7 +32,7 @@ def write_model(folder: Path, source: str, yunet: Path | None) -> dict[str, Any]
     """
     model, processor = load_checkpoint(source)
     about = {
-        "name": name_of(source),
+        "name": "expclip-mini" if source == MINI else name_of(source),
         "image": _pixels(processor.image_processor),
         "scale": model.logit_scale.exp().item(),
         "text": {
