@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo space test compatibility lint format sync mini bench
+.PHONY: demo space browser test compatibility lint format sync mini bench
 
 # Labels the example faces, then opens the page, until Ctrl-C.
 demo: .venv/installed
@@ -12,6 +12,10 @@ demo: .venv/installed
 # A folder that runs by itself and can be pushed to a Hugging Face Space.
 space: .venv/installed
 	$(BIN)/python -m space.build --output dist/space
+
+# A page that needs no server, as a folder that can be pushed as a static Space. YUNET=FILE: the face detector's weights, else the Hub's.
+browser: .venv/installed
+	$(BIN)/python -m space.browser.assemble --output dist/browser $(if $(YUNET),--yunet "$(YUNET)")
 
 # Two processes of one thread each: most tests are too small for more.
 test: .venv/installed lint

@@ -25,7 +25,12 @@ _PARTS = [_SPACE / name for name in (_CARD, "app.py", "assets", "examples", "pag
 
 
 def build(output: Path) -> None:
-    """Writes the folder.
+    """Writes the folder. Raises as `copy_parts` does."""
+    copy_parts(_PARTS, output)
+
+
+def copy_parts(parts: list[Path], output: Path) -> None:
+    """Writes a Space's folder from files and folders, the card ``README.md`` first.
 
     Of an earlier build only what the app consists of is replaced; a ``.git`` and what else is there stays.
 
@@ -34,9 +39,9 @@ def build(output: Path) -> None:
     """
     check_apart(output, _SPACE, _LIBRARY)
     place = Path(os.path.realpath(output))
-    _check_what_is_there(output, [place / part.name for part in _PARTS])
+    _check_what_is_there(output, [place / part.name for part in parts], parts[0])
     place.mkdir(parents=True, exist_ok=True)
-    for part in _PARTS:
+    for part in parts:
         target = place / part.name
         if target.is_dir():
             shutil.rmtree(target)
@@ -48,7 +53,7 @@ def build(output: Path) -> None:
             shutil.copyfile(part, target)
 
 
-def _check_what_is_there(output: Path, targets: list[Path]) -> None:
+def _check_what_is_there(output: Path, targets: list[Path], card: Path) -> None:
     """Raises ValueError where what would be replaced is not from an earlier build, or leads elsewhere.
 
     Its card shows what is from one.
@@ -59,7 +64,7 @@ def _check_what_is_there(output: Path, targets: list[Path]) -> None:
         raise ValueError(
             f"{output} holds links, and nothing is written where they lead: {', '.join(links)}; remove them"
         )
-    found, own = (_metadata(path) for path in (targets[0], _SPACE / _CARD))
+    found, own = (_metadata(path) for path in (targets[0], card))
     # A Space that was made on the Hub has a card, of another title, and nothing of an app yet.
     known = found.get("title") == own["title"] or [target.name for target in there] == [_CARD]
     if there and not (known and found.get("sdk") == own["sdk"]):
