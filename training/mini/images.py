@@ -38,6 +38,22 @@ def load_faces(path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(pixels), torch.tensor([classes[label] for label in faces["label"]])
 
 
+def load_votes(path: str | Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Reads a Parquet file with an ``image`` column and FER+'s ten ``votes``: eight categories, unknown, not a face.
+
+    Returns pixels (N, 48, 48) uint8, vote shares of the eight (N, 8) float32 and the part of the taggers who chose one of
+    the eight (N,) float32. Faces that nobody could read are left out.
+    """
+    faces = Dataset.from_parquet(str(path)).cast_column("image", Image(mode="L"))
+    pixels = np.stack([np.asarray(image.resize((SIZE, SIZE), resample=2)) for image in faces["image"]])
+    votes = torch.tensor(np.array(faces["votes"]), dtype=torch.float32)
+    if votes.shape[1] != 10:
+        raise ValueError(f"{path}: votes for ten choices are needed, not {votes.shape[1]}: FER+ has eight categories, unknown and not a face")
+    told = votes[:, :8].sum(1)
+    read = told > 0
+    return torch.from_numpy(pixels)[read], votes[read, :8] / told[read, None], told[read] / votes[read].sum(1)
+
+
 def draw_factors(mentioned: torch.Tensor, generator: torch.Generator, ordinary_share: float = 0.85) -> torch.Tensor:
     """Completes ``mentioned`` (B, factors), where negative means free, to what each view will look like (B, factors)."""
     factors = mentioned.clone()
