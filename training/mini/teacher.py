@@ -1,21 +1,28 @@
-"""The convnet that the image tower learns from: it learns how ten people voted on each face of FER+.
+"""``python -m training.mini.teacher``: trains the convnet that the image tower learns from, on the votes of FER+.
 
 Faces and votes come in, a map of features (6 x 6) and the vote shares come out. A ViT learns slowly from 27,000 faces;
-a convnet does not. Its weights are kept beside this file, because the towers and the describer both need it.
+a convnet does not. A stopped training resumes from ``--work``.
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import nn
 
-from .captions import FACTORS
+from ..support.command import run
+from .captions import CATEGORIES, FACTORS
+from .images import draw_factors, load_votes, views
+from .loop import fit
 
-CATEGORIES = ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear", "contempt")
 CHANNELS = 192
+BATCH = 256
+SEED = 0
 
 
 class Block(nn.Module):
@@ -78,3 +85,55 @@ def vote_loss(
         return votes + 0.1 * told
 
     return loss
+
+
+def train(data: Path, work: Path, steps: int) -> TeacherNet:
+    """Trains on the Parquet file ``data`` (``images.load_votes``), or goes on with what ``work`` holds."""
+    pixels, shares, certainty = load_votes(data)
+    weights = sampling_weights(shares, certainty)
+
+    def batch(generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        rows = torch.multinomial(weights, BATCH, replacement=True, generator=generator)
+        factors = draw_factors(torch.full((BATCH, len(FACTORS)), -1), generator)
+        return views(pixels[rows], factors, generator), shares[rows], factors
+
+    torch.manual_seed(SEED)
+    teacher = TeacherNet().to(memory_format=torch.channels_last)
+    fit(
+        "teacher",
+        teacher,
+        vote_loss(teacher, batch),
+        steps=steps,
+        learning_rate=3e-3,
+        weight_decay=0.05,
+        state=work / "teacher.pt",
+        seed=SEED,
+    )
+    return teacher
+
+
+def save_teacher(teacher: TeacherNet, path: Path) -> None:
+    """Matrices in half precision."""
+    state = {name: value.half() if value.ndim > 1 else value for name, value in teacher.state_dict().items()}
+    save_file({name: value.contiguous() for name, value in state.items()}, path)
+
+
+def load_teacher(path: Path) -> TeacherNet:
+    teacher = TeacherNet()
+    teacher.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+    return teacher.eval().requires_grad_(False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.mini.teacher", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="FER+'s training part: Parquet with image and votes")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the state of a stopped training")
+    parser.add_argument("--output", type=Path, required=True, help="safetensors file to write")
+    parser.add_argument("--steps", type=int, default=1000)
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    save_teacher(train(arguments.data, arguments.work, arguments.steps), arguments.output)
+
+
+if __name__ == "__main__":
+    run("training.mini.teacher", main)
