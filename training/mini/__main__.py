@@ -1,11 +1,9 @@
-"""``python -m training.mini``: trains expclip-mini from FER2013's training split. Stages resume where they stopped.
+"""``python -m training.mini``: trains expclip-mini from FER+'s training part. Stages resume where they stopped.
 
 1. text     the text tower imitates a sentence encoder (no pictures)
-2. convnet  a convnet learns FER2013's labels
-3. image    the image tower learns from captions and from the convnet's feature map
-4. head     the projection head learns from the describer's sentences (recipes/mini.yaml), without labels
-The checkpoint is assembled in ``--output``. The convnet is also written as ``describer.safetensors``; stage 4 uses the one that is in
-training/mini/, so copy it there if it should be replaced.
+2. image    the image tower learns from captions, votes and the teacher's feature map
+3. head     the projection head learns from the describer's sentences (recipes/mini.yaml), without labels
+The checkpoint is assembled in ``--output``. ``--teacher`` is what ``python -m training.mini.teacher`` wrote.
 """
 
 from __future__ import annotations
@@ -26,14 +24,12 @@ from ..alignment.run import train_from_cache
 from ..embeddings.fill import embed
 from ..recipe import load_recipe
 from ..support.command import run
-from .captions import EXPRESSIONS, FACTORS, Caption, caption_pool
-from .convnet import ConvNet, classification_loss
-from .describer import WEIGHTS as DESCRIBER
-from .describer import save_describer
+from .captions import CATEGORIES, FACTORS, Caption, agreement, caption_pool
 from .export import export_towers, export_with_head
-from .images import draw_factors, load_faces, plain_views, views
+from .images import draw_factors, load_faces, load_votes, plain_views, views
 from .loop import fit
 from .score import CLASSES, war_uar
+from .teacher import TeacherNet, load_teacher, sampling_weights
 from .text import (
     SentenceEncoder,
     TextTower,
@@ -57,27 +53,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m training.mini", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument(
-        "--data", type=Path, required=True, help="FER2013's training split: Parquet with image and label"
-    )
+    parser.add_argument("--data", type=Path, required=True, help="FER+'s training part: Parquet with image and votes")
+    parser.add_argument("--teacher", type=Path, required=True, help="safetensors file of the teacher")
     parser.add_argument(
         "--validation", type=Path, nargs="*", default=[], help="labelled Parquet files to print accuracy on"
     )
     parser.add_argument("--work", type=Path, required=True, help="folder for the stages' state")
     parser.add_argument("--output", type=Path, required=True, help="where the checkpoint goes")
-    parser.add_argument("--steps", type=int, nargs=3, default=[5000, 900, 7000], help="of the three stages")
+    parser.add_argument("--steps", type=int, nargs=2, default=[8000, 24000], help="of text and image")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
 
     pool = caption_pool(CAPTIONS, SEED)
     text = train_text(pool, arguments.work, arguments.steps[0])
-    pixels, labels = load_faces(arguments.data)
-    if labels.max() >= len(EXPRESSIONS):
-        raise ValueError(f"{arguments.data} has faces labelled other than {', '.join(EXPRESSIONS)}; leave them out")
-    convnet = train_convnet(pixels, labels, arguments.work, arguments.steps[1])
+    faces = load_votes(arguments.data)
     checks = [(path, *load_faces(path)) for path in arguments.validation]
-    image = train_image(pool, text, convnet, pixels, labels, checks, arguments.work, arguments.steps[2])
-    save_describer(convnet, arguments.work / DESCRIBER.name)
+    teacher = load_teacher(arguments.teacher)
+    image = train_image(pool, text, teacher, faces, checks, arguments.work, arguments.steps[1])
     towers = arguments.work / "towers"
     if not towers.exists():
         export_towers(*text, image, towers)
@@ -113,60 +105,37 @@ def train_text(pool: list[Caption], work: Path, steps: int) -> tuple[TextTower, 
     return tower.requires_grad_(False), tokenizer
 
 
-def sampling_weights(labels: torch.Tensor) -> torch.Tensor:
-    """Rare expressions are drawn more often than they occur, by the square root of their rarity."""
-    return labels.bincount().float().clamp(min=1).rsqrt()[labels]
-
-
-def train_convnet(pixels: torch.Tensor, labels: torch.Tensor, work: Path, steps: int) -> ConvNet:
-    weights = sampling_weights(labels)
-
-    def batch(generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        rows = torch.multinomial(weights, BATCH, replacement=True, generator=generator)
-        factors = draw_factors(torch.full((BATCH, len(FACTORS)), -1), generator)
-        return views(pixels[rows], factors, generator), torch.cat([labels[rows, None], factors], 1)
-
-    torch.manual_seed(SEED)
-    convnet = ConvNet().to(memory_format=torch.channels_last)
-    loss = classification_loss(convnet, batch)
-    fit(
-        "convnet",
-        convnet,
-        loss,
-        steps=steps,
-        learning_rate=4e-3,
-        weight_decay=0.05,
-        state=work / "convnet.pt",
-        seed=SEED,
-    )
-    return convnet.requires_grad_(False)
-
-
 def train_image(
     pool: list[Caption],
     text: tuple[TextTower, CLIPTokenizer],
-    convnet: ConvNet,
-    pixels: torch.Tensor,
-    labels: torch.Tensor,
+    teacher: TeacherNet,
+    faces: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
     checks: list[tuple[Path, torch.Tensor, torch.Tensor]],
     work: Path,
     steps: int,
 ) -> ImageTower:
+    """``faces`` are pixels, vote shares and certainty, as ``load_votes`` gives them."""
     encoder, tokenizer = text
+    pixels, shares, certainty = faces
     sentences = encoder.encode(tokenizer, [caption.text for caption in pool]).clone()
-    mentions = torch.tensor([caption.mentions for caption in pool])
-    by_expression = {e: (mentions[:, 0] == e).nonzero().flatten() for e in mentions[:, 0].unique().tolist()}
-    weights = sampling_weights(labels)
+    speaks = torch.tensor([caption.expression is not None for caption in pool])
+    nothing = (0.0,) * len(CATEGORIES)
+    spoken = torch.tensor([caption.expression or nothing for caption in pool])
+    mentions = torch.tensor([caption.factors for caption in pool])
+    telling, plain = speaks.nonzero().flatten(), (~speaks).nonzero().flatten()
+    weights = sampling_weights(shares, certainty)
 
     def batch(generator: torch.Generator) -> tuple[torch.Tensor, ...]:
         rows = torch.multinomial(weights, IMAGE_BATCH, replacement=True, generator=generator)
-        speaks = torch.rand(IMAGE_BATCH, generator=generator) < FACE_SHARE
-        luck = torch.rand(IMAGE_BATCH, generator=generator)
-        groups = [by_expression[label if about else -1] for label, about in zip(labels[rows].tolist(), speaks.tolist())]
-        chosen = torch.stack([group[int(len(group) * u)] for group, u in zip(groups, luck.tolist())])
-        factors = draw_factors(mentions[chosen, 1:], generator)
-        truth = torch.cat([labels[rows, None], factors], 1)
-        return views(pixels[rows], factors, generator), truth, mentions[chosen], sentences[chosen]
+        # Of the captions that speak of an expression, those that are true of the face come far more often.
+        fitting = agreement(spoken[telling], shares[rows]) ** 6
+        chosen = telling[torch.multinomial(fitting + 1e-6, 1, generator=generator).flatten()]
+        about = torch.rand(IMAGE_BATCH, generator=generator) < FACE_SHARE
+        other = plain[torch.randint(len(plain), (IMAGE_BATCH,), generator=generator)]
+        chosen = torch.where(about, chosen, other)
+        factors = draw_factors(mentions[chosen], generator)
+        x = views(pixels[rows], factors, generator)
+        return x, shares[rows], factors, spoken[chosen], speaks[chosen], mentions[chosen], sentences[chosen]
 
     torch.manual_seed(SEED)
     tower = ImageTower(encoder.text_model.config.hidden_size)
@@ -186,8 +155,8 @@ def train_image(
     generator = torch.Generator().manual_seed(SEED)
     sample = torch.randperm(len(pixels), generator=generator)[:1024]
     factors = draw_factors(torch.full((len(sample), len(FACTORS)), -1), generator)
-    shared_feature = mean_feature(convnet, views(pixels[sample], factors, generator))
-    loss = alignment_loss(tower, convnet, shared_feature, batch)
+    shared_feature = mean_feature(teacher, views(pixels[sample], factors, generator))
+    loss = alignment_loss(tower, teacher, shared_feature, batch)
     fit(
         "image",
         tower,

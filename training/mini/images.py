@@ -24,7 +24,8 @@ MEAN, STD = 0.5, 0.25  # of grey pixels in 0..1; stored in the checkpoint's imag
 # For each value of a factor, the range its strength is drawn from.
 BRIGHTNESS = torch.tensor([[0.85, 1.15], [0.45, 0.70], [1.30, 1.65]])
 DEGREES = torch.tensor([[-8.0, 8.0], [-24.0, -12.0], [12.0, 24.0]])
-SCALE = torch.tensor([[0.95, 1.15], [1.18, 1.35], [0.74, 0.88]])
+SCALE = torch.tensor([[0.92, 1.16], [1.18, 1.42], [0.68, 0.90]])  # detectors cut faces tight or wide
+COARSE = (16, 36)  # pixels across a face that was small in its photo
 
 
 def load_faces(path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
@@ -36,6 +37,24 @@ def load_faces(path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
     classes = [LABEL_SETS["mafw"].index(canonical_label(name)) for name in faces.features["label"].names]
     pixels = np.stack([np.asarray(image.resize((SIZE, SIZE), resample=2)) for image in faces["image"]])
     return torch.from_numpy(pixels), torch.tensor([classes[label] for label in faces["label"]])
+
+
+def load_votes(path: str | Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Reads a Parquet file with an ``image`` column and FER+'s ten ``votes``: eight categories, unknown, not a face.
+
+    Returns pixels (N, 48, 48) uint8, vote shares of the eight (N, 8) float32 and the part of the taggers who chose one of
+    the eight (N,) float32. Faces that nobody could read are left out.
+    """
+    faces = Dataset.from_parquet(str(path)).cast_column("image", Image(mode="L"))
+    pixels = np.stack([np.asarray(image.resize((SIZE, SIZE), resample=2)) for image in faces["image"]])
+    votes = torch.tensor(np.array(faces["votes"]), dtype=torch.float32)
+    if votes.shape[1] != 10:
+        raise ValueError(
+            f"{path}: votes for ten choices are needed, not {votes.shape[1]}: FER+ has eight categories, unknown and not a face"
+        )
+    told = votes[:, :8].sum(1)
+    read = told > 0
+    return torch.from_numpy(pixels)[read], votes[read, :8] / told[read, None], told[read] / votes[read].sum(1)
 
 
 def draw_factors(mentioned: torch.Tensor, generator: torch.Generator, ordinary_share: float = 0.85) -> torch.Tensor:
@@ -74,7 +93,13 @@ def views(pixels: torch.Tensor, factors: torch.Tensor, generator: torch.Generato
     kernel = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0])
     kernel = (kernel[:, None] * kernel / 256)[None, None]
     soft = F.conv2d(F.pad(x, (2,) * 4, mode="reflect"), kernel)
-    x = torch.where((focus == 1)[:, None, None, None], soft, x)
+    side = int(torch.randint(*COARSE, (1,), generator=generator))
+    coarse = F.interpolate(
+        F.interpolate(x, (side, side), mode="bilinear", antialias=True), (SIZE, SIZE), mode="bicubic"
+    )
+    blurred = torch.where(torch.rand(count, 1, 1, 1, generator=generator) < 0.5, soft, coarse.clamp(0, 1))
+    x = torch.where((focus == 1)[:, None, None, None], blurred, x)
+    x = x.clamp(0, 1) ** uniform(0.75, 1.35, 1, 1, 1)  # cameras and screens differ in gamma
 
     contrast = uniform(0.75, 1.25, 1, 1, 1)
     middle = x.mean((1, 2, 3), keepdim=True)
