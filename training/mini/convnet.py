@@ -1,11 +1,6 @@
-"""The convnet that the image tower learns from: it sees FER2013's labels, and its 6 x 6 map is what ViT tokens imitate.
-
-A ViT learns slowly from 27,000 faces; a convnet does not. It never leaves the training run.
-"""
+"""The convnet that the describer sees with. It learned FER2013's labels, when the embedded model of 0.1 was made."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -45,18 +40,3 @@ class ConvNet(nn.Module):
         feature_map = self.blocks(self.stem(x.contiguous(memory_format=torch.channels_last)))  # (B, 192, 6, 6)
         pooled = F.dropout(feature_map.mean((2, 3)), 0.2, self.training)
         return feature_map, [head(pooled) for head in self.heads]
-
-
-def classification_loss(
-    convnet: ConvNet, batch: Callable[[torch.Generator], tuple[torch.Tensor, torch.Tensor]]
-) -> Callable[[torch.Generator], torch.Tensor]:
-    """Cross-entropy of the expression, and a little of each factor. ``batch`` gives views and truth (B, 1 + factors)."""
-
-    def loss(generator: torch.Generator) -> torch.Tensor:
-        x, truth = batch(generator)
-        _, logits = convnet(x)
-        expression = F.cross_entropy(logits[0].float(), truth[:, 0], label_smoothing=0.05)
-        factors = sum(F.cross_entropy(logits[i].float(), truth[:, i]) for i in range(1, truth.shape[1]))
-        return expression + 0.1 * factors
-
-    return loss

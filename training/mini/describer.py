@@ -1,6 +1,6 @@
 """The mini's describer, the small stand-in for an LLM that looks at faces: pictures and an instruction in, sentences out.
 
-The convnet that the mini's training leaves behind sees a face; each sentence speaks of one part of it, for an apparent expression drawn in
+A small convnet sees a face; each sentence speaks of one part of it, for an apparent expression drawn in
 proportion to the convnet's probabilities, so that a face between two gets sentences of both. What it knows, it knows from FER2013's labels.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from .captions import EXPRESSIONS, FACTORS
 from .convnet import ConvNet
@@ -56,12 +56,6 @@ def origin() -> str:
     """Identifies all that the descriptions depend on: weights, sentences and this code's choice of them."""
     code = [WEIGHTS, Path(__file__), Path(__file__).with_name("sentences.py")]
     return f"sha256 {hashlib.sha256(b''.join(file.read_bytes() for file in code)).hexdigest()}"
-
-
-def save_describer(convnet: ConvNet, path: Path) -> None:
-    """Matrices in half precision: 1.7 MB, and the same expression for every face of FER2013's validation split."""
-    state = {name: value.half() if value.ndim > 1 else value for name, value in convnet.state_dict().items()}
-    save_file({name: value.contiguous() for name, value in state.items()}, path)
 
 
 def _actions(weights: list[float], face: np.ndarray) -> list[str]:

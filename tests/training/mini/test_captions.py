@@ -104,13 +104,14 @@ def test_one_vote_moves_agreement_by_a_tenth_at_most(random_shares):
 
 
 def test_truth_table():
-    #                      expression, then five factors
-    mentions = torch.tensor([[0, -1, 1, -1, -1, -1], [-1, -1, -1, -1, -1, 0], [2, -1, -1, -1, -1, -1]])
-    truth = torch.tensor([[0, 0, 1, 0, 0, 0], [2, 0, 1, 0, 0, 1]])
-    belief = torch.nn.functional.one_hot(truth[:, 0], 7).float()
-    belief[1] = torch.tensor([0.25, 0, 0.75, 0, 0, 0, 0])
-    expected = torch.tensor([[1.0, 1.0, 0.0], [0.25, 0.0, 0.75]])
-    assert torch.equal(truth_table(mentions, truth, belief), expected)
+    happy, angry = torch.eye(8)[0], torch.eye(8)[3]
+    spoken = torch.stack([happy, torch.zeros(8), angry])
+    speaks = torch.tensor([True, False, True])
+    mentions = torch.tensor([[-1, 1, -1, -1, -1], [-1, -1, -1, -1, 0], [-1, -1, -1, -1, -1]])
+    belief = torch.stack([happy, 0.25 * happy + 0.75 * angry])
+    factors = torch.tensor([[0, 1, 0, 0, 0], [0, 1, 0, 0, 1]])
+    table = truth_table(spoken, speaks, mentions, belief, factors)
+    torch.testing.assert_close(table, torch.tensor([[1.0, 1.0, 0.0], [0.25, 0.0, 0.75]]))
 
 
 def test_views_show_their_factors():
