@@ -66,7 +66,7 @@ class TeacherNet(nn.Module):
 def sampling_weights(shares: torch.Tensor, certainty: torch.Tensor) -> torch.Tensor:
     """How often each face is drawn (N,): rarer votes more often, by the square root of their rarity; faces that taggers
     could not read, less. ``shares`` (N, 8) sum to one; ``certainty`` (N,) is the part of the taggers who chose one of the eight."""
-    return certainty * (shares * shares.mean(0).rsqrt()).sum(1)
+    return certainty * (shares * shares.mean(0).clamp(min=1e-3).rsqrt()).sum(1)
 
 
 def vote_loss(
