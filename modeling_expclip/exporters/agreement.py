@@ -47,7 +47,9 @@ def compare_tools(source: str, model: CLIPModel, processor: CLIPProcessor) -> di
         if find_spec("open_clip"):
             answers["open_clip"] = _open_clip(source, images, prompts)
     if find_spec("sentence_transformers"):
-        answers["sentence-transformers"] = _sentence_transformers(source, images, prompts, model.logit_scale)
+        answers["sentence-transformers"] = _sentence_transformers(
+            source, _resized(images, processor), prompts, model.logit_scale
+        )
     differences = {}
     for tool, logits in answers.items():
         difference = differences[tool] = (logits - expected["logits_per_image"]).abs().max().item()
@@ -121,6 +123,12 @@ def _open_clip(source: str, images: list[Image.Image], prompts: list[str]) -> to
     except (RuntimeError, ValueError, OSError) as error:  # weights that do not fit, say
         raise golden.VerificationError(f"open_clip cannot open {source}: {error}") from error
     return model.logit_scale.exp() * image @ text.T
+
+
+def _resized(images: list[Image.Image], processor: CLIPProcessor) -> list[Image.Image]:
+    """As large as the model reads them: transformers resizes with torchvision where that is installed, a little differently."""
+    pixels = processor.image_processor(images, do_rescale=False, do_normalize=False, return_tensors="np")
+    return [Image.fromarray(image) for image in pixels["pixel_values"].astype(np.uint8).transpose(0, 2, 3, 1)]
 
 
 @torch.inference_mode()

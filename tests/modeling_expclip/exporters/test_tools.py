@@ -16,6 +16,7 @@ from modeling_expclip import MINI, FaceAnalyzer, load_checkpoint, merge, verify
 from modeling_expclip.checkpoint.golden import VerificationError
 from modeling_expclip.checkpoint.publish import plan
 from modeling_expclip.cli.main import main
+from modeling_expclip.exporters.agreement import compare_tools
 from modeling_expclip.exporters.onnx_graphs import GRAPHS, write_graphs
 from modeling_expclip.exporters.open_clip_files import open_clip_config, write_open_clip
 from tests.conftest import picture, small_clip, small_tokenizer
@@ -127,7 +128,8 @@ def test_verify_asks_each_tool_that_is_installed(merged, capsys):
     assert {*differences} == {"pixel_values", "logits_per_image"} | installed
     assert max(differences.values()) < 1e-3
     assert main(["verify", "--model", str(merged)]) == 0
-    assert all(f"{tool}: largest difference" in capsys.readouterr().out for tool in ["ONNX Runtime"])
+    printed = capsys.readouterr().out
+    assert [tool for tool in installed if f"{tool}: largest difference" not in printed] == []
 
 
 @pytest.mark.parametrize("name", ["onnx/model.onnx", "onnx/text_model_quantized.onnx"])
@@ -139,19 +141,17 @@ def test_verify_notices_a_changed_graph(copy, name):
         verify(copy)
 
 
-def test_verify_notices_graphs_of_another_model(copy, tmp_path):
-    """Also where their digests were recorded anew."""
-    from modeling_expclip.exporters.runtimes import describe
-
-    model, _ = load_checkpoint(copy)
-    with torch.no_grad():
-        model.text_projection.weight += 0.01 * torch.randn(
-            model.text_projection.weight.shape, generator=torch.Generator().manual_seed(0)
-        )
-    write_graphs(model, copy, ["model"])
-    describe(copy, None, "fp32", ())
+def test_graphs_of_another_model_answer_otherwise(copy):
+    write_graphs(small_changes(load_checkpoint(copy)[0]), copy, ["model"])
     with pytest.raises(VerificationError, match="in ONNX Runtime logits_per_image differ"):
-        verify(copy)
+        compare_tools(str(copy), *load_checkpoint(copy))
+
+
+def small_changes(model: CLIPModel) -> CLIPModel:
+    weight = model.text_projection.weight
+    with torch.no_grad():
+        weight += 0.01 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    return model
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_transformers_js_with_its_own_resizing(merged, node):
 def test_towers_in_transformers_js(merged, node, crops):
     model, processor = load_checkpoint(merged)
     images, texts = json.loads(run_module(node, TOWERS, merged, crops[0], *prompts()))
-    inputs = processor(images=Image.open(crops[0]), text=prompts(), padding=True, return_tensors="pt")
+    inputs = processor(images=Image.open(crops[0]), text=prompts(), padding=True, truncation=True, return_tensors="pt")
     with torch.inference_mode():
         expected = model.get_image_features(inputs["pixel_values"]).pooler_output
         torch.testing.assert_close(torch.tensor(images), expected, atol=1e-3, rtol=0)
