@@ -37,7 +37,7 @@ from ..recipe import ClipRecipe, FacesRecipe, TeacherRecipe
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-_BUFFER = 2**20  # bytes of a shard that are read at once
+_BUFFER = 2**18  # bytes of a shard that are read at once
 _UNREADABLE = (
     ValueError,
     OSError,

@@ -27,8 +27,8 @@ from ..support.processes import rank
 from .cache import MANIFEST, VectorSet, complete_set, read_manifest
 from .order import Order, Piece, Window
 
-WINDOW = 192 * 2**20  # bytes of vectors in memory
-_BLOCK = 256  # rows that are decoded at once
+WINDOW = 128 * 2**20  # bytes of vectors in memory
+_BLOCK = 2**20  # bytes of vectors that are decoded at once, of each of the shards side by side
 _READERS = 4
 
 
@@ -78,9 +78,9 @@ class Pairs(Dataset):
         """All pairs once, in the order of the data, a few at a time: float32 (N, D) and (N, H)."""
         for shard, count in enumerate(self.counts):
             reader = _Reader(self.sets, shard, self.dtypes)
-            for start in range(0, count, _BLOCK):
-                rows = min(_BLOCK, count - start)
-                into = [np.empty(rows, each) for each in self.dtypes]
+            most = _rows(max(self.dtypes, key=lambda each: each.itemsize))
+            for start in range(0, count, most):
+                into = [np.empty(min(most, count - start), each) for each in self.dtypes]
                 reader.read(into)
                 yield tuple(torch.from_numpy(vectors).float() for vectors in into)
 
@@ -106,13 +106,17 @@ class Pairs(Dataset):
         self.window, self.vectors = window, vectors
 
 
+def _rows(dtype: np.dtype) -> int:
+    return max(1, _BLOCK // dtype.itemsize)
+
+
 class _Reader:
     """The pairs of one shard from its start, a few at a time; ``row`` is the next."""
 
     def __init__(self, sets: tuple[VectorSet, VectorSet], shard: int, dtypes: list[np.dtype]) -> None:
         self.row = 0
         self.columns = [
-            _Column(each.vectors(shard, dtype, _BLOCK), kept)
+            _Column(each.vectors(shard, dtype, _rows(dtype)), kept)
             for each, dtype, kept in zip(sets, dtypes, joined(sets, shard)[1])
         ]
 
