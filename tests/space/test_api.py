@@ -43,7 +43,7 @@ def test_values_are_the_analyzers(client, analyzer):
     expected = analyzer.photo(GROUP, labels, prompts="photo")
     assert len(answer) == 5
     for face, truth in zip(answer, expected, strict=True):
-        assert list(face) == ["box", "label", "scores"]
+        assert list(face) == ["box", "detector", "label", "scores"] and face["detector"] == "yunet"
         assert face["box"] == list(truth["box"]) and face["label"] == truth["label"]
         assert face["scores"] == pytest.approx(truth["scores"], abs=1e-6)
 

@@ -76,7 +76,7 @@ def test_json_and_parquet_agree(checkpoint, faces, tmp_path):
     table = pq.read_table(tmp_path / "out.parquet").to_pylist()
     assert list(table[0]) == [*FIXED, "over the moon", "grumpy"]
     assert [set(entry) for entry in entries] == [
-        {"path", "face", "box", "detection_score", "label", "scores", "error"}
+        {"path", "face", "box", "detection_score", "detector", "label", "scores", "error"}
     ] * 5
     for entry, row in zip(entries, table, strict=True):
         assert (entry["path"], entry["label"], entry["error"]) == (row["path"], row["label"], row["error"])
