@@ -44,7 +44,10 @@ def main(argv: list[str] | None = None, prog: str = f"python -m {__spec__.name}"
         "(default: %(default)s, which torchrun may start many of)",
     )
     parser.add_argument(
-        "--processes", type=int, metavar="N", help="tasks of --engine ray (default: one for each GPU, else each processor)"
+        "--processes",
+        type=int,
+        metavar="N",
+        help="tasks of --engine ray (default: one for each GPU, else each processor)",
     )
     arguments = parser.parse_args(argv)
 

@@ -28,7 +28,9 @@ def embed_on_ray(recipe: Recipe, processes: int | None, output: Path, **options:
         processes = processes or int(have["GPU" if gpus else "CPU"])
         print(f"{processes} processes on Ray share the shards out; they appear in {output}")
         task = ray.remote(num_cpus=1, num_gpus=gpus)(_process)
-        tasks = [task.remote(rank, processes, os.getcwd(), recipe, output=output, **options) for rank in range(processes)]
+        tasks = [
+            task.remote(rank, processes, os.getcwd(), recipe, output=output, **options) for rank in range(processes)
+        ]
         shards = max(ray.get(tasks))
     report(output, sets_of(recipe, output), shards)
 
