@@ -37,7 +37,7 @@ format: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[training,video,export,space,dev]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[training,video,export,ray,space,dev]"
 	touch $@
 
 # Trains the embedded default again; FER2013 is the training split as Parquet. The variables keep glibc from handing every

@@ -31,7 +31,7 @@ WRITTEN = {
     "docs/faster.md": ("my-fast-clip", "fast.csv"),
     "docs/convert-and-merge.md": ("my-exp-clip/golden.safetensors", "my-plain-clip"),
     "docs/train.md": ("work/my-exp-clip",),
-    "docs/scale.md": (),
+    "docs/scale.md": ("scores",),
     "docs/evaluate.md": ("work/results/report.html",),
     "docs/demo.md": (),
 }
@@ -94,8 +94,10 @@ def without_the_hub(words: list[str], monkeypatch) -> list:
     if any(word.startswith("paper-") for word in words):
         import training.alignment.run
         import training.embeddings.fill
+        import training.embeddings.on_ray
 
         monkeypatch.setattr(training.embeddings.fill, "embed", lambda *given, **more: asked.append(given))
+        monkeypatch.setattr(training.embeddings.on_ray, "embed_on_ray", lambda *given, **more: asked.append(given))
         monkeypatch.setattr(training.alignment.run, "train_from_cache", lambda *given: asked.append(given))
     if words[:2] == ["expclip", "demo"]:  # it would serve until Ctrl-C; tests/test_wheel.py starts it
         import space.page.start
@@ -133,6 +135,7 @@ def test_a_pages_commands_run_in_their_order(name, place, monkeypatch, capsys):
         "docs/photos-and-video.md": ("cv2", "av"),
         "docs/faster.md": ("openvino",),
         "docs/demo.md": ("gradio",),
+        "docs/scale.md": ("ray",),
     }.get(name, ()):
         pytest.importorskip(module)
     monkeypatch.chdir(place)
