@@ -342,7 +342,7 @@ def test_embedding_on_ray_writes_the_same_shards(clip_folder, tmp_path, cluster)
     faces = write_faces(tmp_path / "faces.parquet", 22, broken=(5,))
     recipe = tmp_path / "recipe.yaml"
     sections = {"clip": {"model": str(clip_folder), "preprocessing": "paper"}, "teacher": {"kind": "vectors"}}
-    recipe.write_text(yaml.safe_dump(sections | {"faces": {"batch_size": 8}}))
+    recipe.write_text(yaml.safe_dump(sections | {"faces": {"batch_size": 8}, "training": {"max_steps": 5}}))
 
     def shards(engine: str, *more: str) -> dict[str, bytes]:
         output = tmp_path / engine

@@ -255,8 +255,9 @@ def _identity(arguments: argparse.Namespace, sources: list[Source]) -> dict[str,
     model = Path(arguments.model)
     weights = sorted(model.glob("*.safetensors")) + sorted(model.glob("image_tower.*")) if model.is_dir() else []
     identity = {"paths": arguments.paths, "model": arguments.model, "weights": _stats(weights)}
-    # Their rows are known by number, so they must be the same files.
-    tables = [Path(source.path) for source in sources if source.kind == "table" and source.error is None]
+    # Their rows are known by number, so they must be the same files; what a store holds is taken to stay.
+    here = [source for source in sources if source.error is None and not is_stored(source.path)]
+    tables = [Path(source.path) for source in here if source.kind in ("table", "archive")]
     return identity | ({"tables": _stats(tables)} if tables else {})
 
 

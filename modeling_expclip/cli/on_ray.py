@@ -19,14 +19,17 @@ from ..media.sources import find_sources, first_images
 from ..media.storage import Folder
 from ..system.cluster import connected
 from ..system.lock import held
-from ..system.terminal import printable
+from ..system.terminal import one_line, printable
 from .exit_codes import NOTHING_CLASSIFIED, OK
 
 PART_SIZE = 2048  # images; some 200 kB of Parquet, and minutes of a processor
 
 
 class PartWriter:
-    """What an actor does: the model is loaded with the first part, and each part of a batch becomes a file."""
+    """What an actor does: the model is loaded with the first part, and each part becomes a file.
+
+    An error is its answer, for Ray would pass it on without its type, and try one in a constructor again for ever.
+    """
 
     def __init__(
         self, scorer: ExpressionScorer, words: dict[str, Any], video: dict[str, Any], cwd: str, run: dict[str, Any]
@@ -35,16 +38,19 @@ class PartWriter:
             OSError
         ):  # relative paths are those of the command; on other machines there may be no such folder
             os.chdir(cwd)
-        self._classify = Classifier(scorer.classifier.analyzer, words, video)
-        self._run = run
+        self._scorer, self._words, self._video, self._run = scorer, words, video, run
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[int]]:
-        counts = []
-        for name, text in zip(batch["name"], batch["part"]):
-            rows = list(parts.Part.of(text).rows(self._classify))
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        return {"error": [self._make(name, text) for name, text in zip(batch["name"], batch["part"])]}
+
+    def _make(self, name: str, text: str) -> str:
+        try:
+            classify = Classifier(self._scorer.classifier.analyzer, self._words, self._video)
+            rows = list(parts.Part.of(text).rows(classify))
             parts.write_part(name=name, rows=rows, **self._run)
-            counts.append(len(rows))
-        return {"rows": counts}
+        except (ValueError, OSError, ImportError) as error:
+            return one_line(error)
+        return ""
 
 
 def run(
@@ -163,8 +169,9 @@ def _share_out(
             num_cpus=cpus,
             num_gpus=gpus,
         )
-        for _ in made.iter_batches(batch_size=None):
-            pass
+        for row in made.iter_rows():
+            if row["error"]:
+                raise OSError(row["error"])
 
 
 def _actors(arguments: argparse.Namespace, have: dict[str, float], parts: int) -> tuple[int, float, float]:

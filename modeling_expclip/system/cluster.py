@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .terminal import reason_of
+
 _OBJECTS = (
     128 * 2**20
 )  # bytes of shared memory: what is passed on are names and counts, and images stay where they are read
@@ -44,12 +46,10 @@ def connected() -> Iterator[Any]:
     try:
         yield ray
     except ray.exceptions.RayError as error:
-        cause: BaseException = error
-        while (inner := getattr(cause, "cause", None) or cause.__cause__) is not None:
-            cause = inner
+        cause = getattr(error, "cause", None)
         if isinstance(cause, (ValueError, OSError, ImportError)):
             raise cause from error
-        raise OSError(f"Ray stopped the run: {type(cause).__name__}: {cause}") from error
+        raise OSError(f"Ray stopped the run: {reason_of(error)}") from error
     finally:
         if begun:
             ray.shutdown()

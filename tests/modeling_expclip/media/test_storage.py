@@ -162,9 +162,6 @@ def test_a_damaged_archive_is_told_after_what_came_before(tmp_path, damage):
     seen = []
     with pytest.raises(OSError, match="no tar archive, or damaged or cut off"):
         seen.extend(name for name, _ in archived_images(str(path)))
-    with pytest.raises(OSError):
-        for name, _ in archived_images(str(path)):
-            seen.append(name)
     assert seen == {"header": ["a.png"], "end": ["a.png", "b.png"]}.get(damage, [])
 
 
