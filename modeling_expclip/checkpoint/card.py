@@ -50,7 +50,7 @@ model.similarity(model.encode([face]), model.encode(labels))
 ```
 """,
     "transformers.js": """
-It resizes with another filter than Python does, so probabilities move by some hundredths; they agree for images of {side} x {side}
+It resizes with another filter than Python does, so probabilities move a little; they agree for images of {side} x {side}
 pixels. The files in `onnx/` also run in ONNX Runtime, from any language.
 
 ```js
