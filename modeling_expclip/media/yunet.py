@@ -110,7 +110,7 @@ def download() -> Path:
         return Path(_within(_DOWNLOAD_SECONDS, lambda: hf_hub_download(REPO, FILE, revision=REVISION)))
     except Exception as error:  # the HTTP client's own errors, and it is not the same in each huggingface_hub
         raise HubError(
-            f"set {VARIABLE} to a copy of YuNet's {FILE} (from the Hub's {REPO}, which failed: {reason_of(error)})"
+            f"set {VARIABLE} to a copy of YuNet's {FILE} (the Hub's {REPO} failed: {reason_of(error)})"
         ) from error
 
 

