@@ -20,6 +20,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants
 from huggingface_hub.utils import validate_repo_id
 from transformers.dynamic_module_utils import get_relative_import_files
 
+from ..exporters.agreement import check_config
 from ..exporters.onnx_graphs import FOLDER as GRAPHS
 from ..exporters.open_clip_files import CONFIG as OPEN_CLIP
 from ..exporters.runtimes import DESCRIPTION, TOWER, check_files
@@ -28,7 +29,7 @@ from ..system.plain_yaml import read_front_matter
 from ..system.terminal import one_line
 from .card import PLACEHOLDER
 from .golden import VerificationError
-from .load import model_type_of
+from .load import load_checkpoint, model_type_of
 from .verify import verify_outputs
 
 CARD = "README.md"
@@ -100,6 +101,8 @@ def plan(folder: str | Path, repo: str, private: bool = False) -> Plan:
     _check_paths(found)
     _check_code(found, model_type_of(str(folder)))
     verify_outputs(folder)
+    if OPEN_CLIP in found:
+        check_config(found[OPEN_CLIP], *load_checkpoint(folder))
     return Plan(repo, private, files, left_out)
 
 

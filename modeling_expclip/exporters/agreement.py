@@ -6,11 +6,13 @@ In: a checkpoint, and its model and processor in torch. Out: for each tool, the 
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
+from packaging.version import Version
 from PIL import Image
 from torch import nn
 from transformers import CLIPModel, CLIPProcessor
@@ -43,15 +45,25 @@ def compare_tools(source: str, model: CLIPModel, processor: CLIPProcessor) -> di
     if find_spec("onnxruntime") and (path := _file(source, "onnx/model.onnx")):
         answers["ONNX Runtime"] = _onnx_runtime(path, processor, images, prompts)
     if path := _file(source, CONFIG):
-        _check_config(path, model, processor)
+        check_config(path, model, processor)
         if find_spec("open_clip"):
             answers["open_clip"] = _open_clip(source, images, prompts)
-    if find_spec("sentence_transformers"):
+    # Older ones run the code of any folder here, whatever trust_remote_code says.
+    if find_spec("sentence_transformers") and Version(version("sentence-transformers")) >= Version("6"):
+        if _file(source, "modules.json"):
+            raise golden.VerificationError(
+                f"{source} holds a modules.json, which `expclip merge` does not write and sentence-transformers would follow; remove it"
+            )
         answers["sentence-transformers"] = _sentence_transformers(
             source, _resized(images, processor), prompts, model.logit_scale
         )
     differences = {}
     for tool, logits in answers.items():
+        if logits.shape != expected["logits_per_image"].shape:
+            raise golden.VerificationError(
+                f"{source}: {tool} answers logits_per_image of shape {tuple(logits.shape)}, "
+                f"not {tuple(expected['logits_per_image'].shape)}; write its files again with `expclip merge`"
+            )
         difference = differences[tool] = (logits - expected["logits_per_image"]).abs().max().item()
         if not difference <= tolerance:  # a NaN fails too
             raise golden.VerificationError(
@@ -93,12 +105,12 @@ def _run(path: str | Path, inputs: dict[str, np.ndarray], output: str) -> np.nda
     options.log_severity_level = 3  # errors
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        return session.run([output], inputs)[0]
+        return np.asarray(session.run([output], inputs)[0], np.float32)
     except Exception as error:  # its exceptions have no common public class
         raise golden.VerificationError(f"ONNX Runtime cannot run {path}: {error}") from error
 
 
-def _check_config(path: str, model: CLIPModel, processor: CLIPProcessor) -> None:
+def check_config(path: str | Path, model: CLIPModel, processor: CLIPProcessor) -> None:
     """Golden outputs do not cover this file, because publishing puts the repository's name into it."""
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))

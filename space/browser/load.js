@@ -1,6 +1,7 @@
 // Fetches what the page needs from its own folder, once: the models, the tokenizer and the runtime, kept in the browser's cache.
 
-const CACHE = "expclip";
+// Other pages of the same origin may have a cache of their own, and can write to this one.
+const CACHE = `expclip ${new URL(".", document.baseURI).pathname}`;
 
 // The files that model/about.json lists -> their bytes by name. `told(done, all)` hears of each step, in bytes.
 export async function loadFiles(files, told) {
@@ -12,10 +13,20 @@ export async function loadFiles(files, told) {
     wanted.map(async ([name, address]) => {
       const grow = (bytes) => told((done += bytes), all);
       const kept = await cache?.match(address);
-      const bytes = await readAll(kept ?? (await fetch(address)), name, grow);
-      await check(bytes, files[name], name);
+      if (kept) {
+        const bytes = await readAll(kept, name, () => {});
+        if (await isWhole(bytes, files[name])) {
+          grow(bytes.length);
+          return [name, bytes];
+        }
+        await cache.delete(address);
+      }
+      const bytes = await readAll(await fetch(address, kept ? { cache: "reload" } : {}), name, grow);
+      if (!(await isWhole(bytes, files[name]))) {
+        throw new Error(`${name} is not the file that this page was made with; reload the page`);
+      }
       // A full disk is no reason to stop
-      if (!kept) await cache?.put(address, new Response(bytes)).catch(() => {});
+      await cache?.put(address, new Response(bytes)).catch(() => {});
       return [name, bytes];
     }),
   );
@@ -36,13 +47,11 @@ async function readAll(response, name, grow) {
   return new Uint8Array(await new Blob(parts).arrayBuffer());
 }
 
-async function check(bytes, { bytes: length, sha256 }, name) {
-  let same = bytes.length === length;
-  if (same && crypto.subtle) {
-    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-    same = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("") === sha256;
-  }
-  if (!same) throw new Error(`${name} is not the file that this page was made with; reload the page`);
+async function isWhole(bytes, { bytes: length, sha256 }) {
+  if (bytes.length !== length) return false;
+  if (!crypto.subtle) return true; // a page that came over plain http from another machine
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("") === sha256;
 }
 
 export async function unzip(bytes) {

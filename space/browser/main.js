@@ -31,9 +31,10 @@ async function showFile(file, name = file.name) {
     if (mine === turn) say(`${name || "This file"} is no picture that this browser can read.`);
     return;
   }
-  if (mine !== turn) return;
+  if (mine !== turn) return bitmap.close();
   if (bitmap.width * bitmap.height > MOST_PIXELS) {
-    say(`${name || "This picture"} has ${bitmap.width} × ${bitmap.height} pixels; at most 50 million are read.`);
+    bitmap.close();
+    say(`${name || "This picture"} has more than 50 million pixels; make it smaller.`);
     return;
   }
   source = { image: readPixels(bitmap, bitmap.width, bitmap.height, picture), name };
@@ -101,6 +102,7 @@ function clearFaces() {
 // The camera
 
 async function startCamera() {
+  const mine = ++turn; // whoever chooses a picture, or clicks again, before the browser has its permission wants no camera
   let stream;
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "user", width: { ideal: 640 }, height: { ideal: 480 } } });
@@ -110,6 +112,10 @@ async function startCamera() {
         ? "The browser was not allowed to use the camera."
         : "No camera can be used here.",
     );
+    return;
+  }
+  if (mine !== turn) {
+    for (const track of stream.getTracks()) track.stop();
     return;
   }
   turn++;
@@ -133,6 +139,7 @@ async function startCamera() {
   const times = [];
   while (running) {
     await nextFrame();
+    if (!running) return;
     const image = readPixels(video, video.videoWidth, video.videoHeight, picture);
     const seen = await look(image, FRAME);
     const answer = await score(seen);

@@ -92,7 +92,7 @@ def endpoints(recogniser: Recogniser, left: Callable[[str | None], bool]) -> Non
         to its end, the last entry has an "error" and nothing else.
 
         Args:
-            video: What was uploaded to this server before, or a data URL; other addresses are not fetched.
+            video: What was uploaded to this server before; other addresses are not fetched.
             labels: At most 100, separated by commas or line breaks. Empty for the seven basic expressions.
             prompts: class_name, expression, photo, ensemble5 or ensemble10. Empty for ensemble10.
         """

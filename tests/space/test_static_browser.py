@@ -310,6 +310,41 @@ def test_a_damaged_file_is_named(built, browser, tmp_path):
         context.close()
 
 
+def test_a_damaged_file_in_the_cache_is_fetched_again(visit, site):
+    page = visit(site[0])
+    damage = """async () => {
+      const [name] = await caches.keys(), cache = await caches.open(name);
+      const request = (await cache.keys()).find(({ url }) => url.includes("head.bin"));
+      await cache.put(request, new Response(new Uint8Array(100)));
+      return name;
+    }"""
+    assert page.evaluate(damage).startswith("expclip /"), "another page of this origin has another cache"
+    page.reload()
+    page.locator("#status", has_text="found").wait_for()
+    assert page.evaluate(FACES)
+
+
+def test_a_camera_that_nobody_waits_for_any_more_stays_off(page):
+    page.evaluate("""() => {
+      const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+      window.streams = [];
+      navigator.mediaDevices.getUserMedia = async (wanted) => {
+        await new Promise((go) => setTimeout(go, 1000));
+        const stream = await ask(wanted);
+        streams.push(stream);
+        return stream;
+      };
+    }""")
+    button = page.get_by_role("button", name="Use the camera")
+    button.click()
+    button.click()
+    page.locator("#status", has_text="The camera is on").wait_for()
+    page.wait_for_function("streams.length == 2")
+    page.get_by_role("button", name="Stop the camera").click()
+    live = "streams.filter((stream) => stream.getTracks().some((track) => track.readyState == 'live')).length"
+    page.wait_for_function(f"{live} == 0")
+
+
 def test_without_a_detector_the_page_says_so(built, visit, tmp_path):
     folder = shutil.copytree(built, tmp_path / "page")
     about = json.loads((folder / "model" / "about.json").read_text())

@@ -16,6 +16,7 @@ from modeling_expclip import MINI, FaceAnalyzer, load_checkpoint, merge, verify
 from modeling_expclip.checkpoint.golden import VerificationError
 from modeling_expclip.checkpoint.publish import plan
 from modeling_expclip.cli.main import main
+from modeling_expclip.exporters import agreement
 from modeling_expclip.exporters.agreement import compare_tools
 from modeling_expclip.exporters.onnx_graphs import GRAPHS, write_graphs
 from modeling_expclip.exporters.open_clip_files import open_clip_config, write_open_clip
@@ -139,6 +140,33 @@ def test_verify_notices_a_changed_graph(copy, name):
     (copy / name).write_bytes(content)
     with pytest.raises(VerificationError, match=f"{name} is damaged: it is not the file"):
         verify(copy)
+
+
+def test_a_folder_that_sentence_transformers_would_follow_elsewhere(copy):
+    pytest.importorskip("sentence_transformers")
+    (copy / "modules.json").write_text('[{"idx": 0, "name": "0", "path": "", "type": "evil.Module"}]')
+    with pytest.raises(VerificationError, match="holds a modules.json, which `expclip merge` does not write"):
+        verify(copy)
+
+
+def test_sentence_transformers_that_run_code_of_folders_are_not_asked(copy, monkeypatch):
+    pytest.importorskip("sentence_transformers")
+    assert "sentence-transformers" in compare_tools(str(copy), *load_checkpoint(copy))
+    monkeypatch.setattr(agreement, "version", lambda name: "5.1.0")
+    monkeypatch.setattr(agreement, "_sentence_transformers", lambda *_: pytest.fail("asked"))
+    assert "sentence-transformers" not in compare_tools(str(copy), *load_checkpoint(copy))
+
+
+def test_an_answer_of_another_shape_is_no_answer(copy, monkeypatch):
+    monkeypatch.setattr(agreement, "_onnx_runtime", lambda *_: torch.zeros(1, 1))
+    with pytest.raises(VerificationError, match=r"ONNX Runtime answers logits_per_image of shape \(1, 1\), not"):
+        verify(copy)
+
+
+def test_a_damaged_open_clip_config_is_not_published(copy):
+    (copy / "open_clip_config.json").write_text("{}")
+    with pytest.raises(VerificationError, match="was changed or is damaged"):
+        plan(copy, "owner/name")
 
 
 def test_graphs_of_another_model_answer_otherwise(copy):

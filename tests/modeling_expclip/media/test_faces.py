@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from modeling_expclip.media import mtcnn
 from modeling_expclip.media.detectors import FaceDetector
 from modeling_expclip.media.faces import Face, crop_face
 from modeling_expclip.media.tracking import overlap
@@ -73,6 +74,19 @@ def test_a_face_that_fills_the_picture_and_a_tiny_picture_of_one(detector, real_
 def test_no_face(detector, size):
     """Also in pictures that are flat, for which OpenCV 4 needs the least side."""
     assert detector(picture(size=size)) == detector(Image.new("RGB", size)) == []
+
+
+def test_a_wall_of_faces_costs_a_bounded_time(monkeypatch):
+    """Windows are compared with one another, so their number decides: a picture full of small faces must not have its way."""
+    generator = np.random.default_rng(0)
+    corners = generator.uniform(0, 1e6, (50_000, 2))
+    windows = np.column_stack([corners, corners + 1, generator.uniform(size=len(corners))])
+    kept = mtcnn._distinct(windows, 0.5)
+    assert kept.tolist() == np.argsort(-windows[:, 4])[: mtcnn._MOST].tolist(), "the surest of those that lie apart"
+    compared = []
+    monkeypatch.setattr(mtcnn.np, "minimum", lambda one, others: compared.append(len(others)) or np.fmin(one, others))
+    mtcnn._distinct(np.tile(windows[:1], (50_000, 1)), 0.5)
+    assert compared == [mtcnn._COMPARED - 1]
 
 
 def test_boxes_are_whole_pixels_within_the_picture(detector, real_faces):
