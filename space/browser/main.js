@@ -242,6 +242,7 @@ async function showExample(name) {
 // Loading, then the first example
 
 function told(done, all) {
+  if ($("progress").hidden) return; // it failed, and other files are still coming
   const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
   $("progress").value = done / all;
   $("loading-text").textContent = done < all ? `Loading the model: ${megabytes(done)} of ${megabytes(all)} MB` : "Starting the model…";
