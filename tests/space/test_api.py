@@ -121,7 +121,7 @@ def test_details_on_request(server, analyzer):
     expected = analyzer.photo(GROUP, ["glad", "sad"])
     assert kind == "complete" and len(answer) == 5
     for face, truth in zip(answer, expected, strict=True):
-        assert list(face) == ["box", "label", "scores", "detection_score", "scores_without_head"]
+        assert list(face) == ["box", "detector", "label", "scores", "detection_score", "scores_without_head"]
         assert face["detection_score"] == pytest.approx(truth["detection_score"], abs=1e-6)
         assert sum(face["scores_without_head"].values()) == pytest.approx(1)
         assert face["scores_without_head"] != pytest.approx(face["scores"], abs=1e-3)
