@@ -139,11 +139,17 @@ def run(arguments: argparse.Namespace) -> int:
     labels, top_k = labels_of(arguments), arguments.top_k
     words = {"labels": labels, "prompts": prompts_of(arguments)}
 
+    from ..media.detectors import FaceDetector
+
     if arguments.engine == "ray":
         from . import on_ray
 
         identity = _identity(arguments, [])
         analysis, video = _analysis(arguments), _video(arguments)
+        if arguments.faces:  # "auto" is decided here, for all machines; where they keep YuNet's file is theirs to know
+            detector = FaceDetector(arguments.detector or "auto")
+            print(detector, file=sys.stderr)
+            analysis["detector"] = arguments.detector if arguments.detector not in (None, "auto") else detector.name
         return on_ray.run(arguments, words, analysis, video, identity, lambda videos: _check(arguments, videos))
     for name in ("actors", "actor_cpus", "actor_gpus", "part_size"):
         if getattr(arguments, name) is not None:
@@ -154,7 +160,6 @@ def run(arguments: argparse.Namespace) -> int:
     from ..media.analyzer import FPS, FaceAnalyzer
     from ..media.classify import Classifier
     from ..media.crop_check import crops_warning
-    from ..media.detectors import FaceDetector
     from ..media.plot import Timelines
     from ..media.sources import find_sources, first_images
 
@@ -164,15 +169,16 @@ def run(arguments: argparse.Namespace) -> int:
     table.Layout(labels, bool(videos), top_k).check()
     analysis, video = _analysis(arguments), _video(arguments)
     timelines = None if arguments.plot is None else Timelines(videos, arguments.plot, labels)
-    output, journal, name = arguments.output, None, None
+    output, journal = arguments.output, None
+    found_by: str | None = None
     if output is not None:
         table.check_output(output)
     if arguments.faces:
         detector = FaceDetector(arguments.detector or "auto")
         print(detector, file=sys.stderr)
-        name, analysis["detector"] = detector.name, detector.source
+        found_by, analysis["detector"] = detector.name, detector.source
     if output is not None:
-        identity = _identity(arguments, sources) | words | analysis | video | {"detector": name}
+        identity = _identity(arguments, sources) | words | analysis | video | {"detector": found_by}
         journal = Journal(output, identity, arguments.overwrite)
     summary, finished, unfinished = table.Summary(), False, False
     try:

@@ -167,7 +167,8 @@ def _crop(pixels: np.ndarray, square: np.ndarray, side: int) -> np.ndarray:
 def _distinct(boxes: np.ndarray, overlap: float, of_smaller: bool = False) -> np.ndarray:
     """Indices of the boxes that overlap no surer one by more, the surest first, at most _MOST: by intersection over union, or over the
     smaller area."""
-    left, kept = np.argsort(-boxes[:, 4], kind="stable")[:_COMPARED], []
+    left = np.argsort(-boxes[:, 4], kind="stable")[:_COMPARED]
+    kept: list[int] = []
     areas = (boxes[:, 2:4] - boxes[:, :2]).prod(1)
     while len(left) and len(kept) < _MOST:
         first, rest = left[0], left[1:]
