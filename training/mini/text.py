@@ -163,22 +163,6 @@ class TextTower(nn.Module):
         ]
         return torch.cat([self(**part) for part in parts])
 
-    @torch.no_grad()
-    def standardise(self, tokenizer: CLIPTokenizer, texts: list[str]) -> None:
-        """Takes off what all words share: over ``texts``, each pooled output then has mean 0 and variance 1.
-
-        It is meant against words that win everywhere because they lie near the mean of all words; ``own_words`` measures whether
-        it helps. Mean and spread go into the last layer norm's bias and weight, so the tower stays a stock CLIPTextModel.
-        ``sentence_head`` is changed in turn, so that it answers as before.
-        """
-        pooled = self.encode(tokenizer, texts)
-        mean, spread = pooled.mean(0), pooled.std(0).clamp(min=1e-6)
-        norm, head = self.text_model.final_layer_norm, self.sentence_head
-        norm.weight.div_(spread)
-        norm.bias.sub_(mean).div_(spread)
-        head.bias.add_(head.weight @ mean)
-        head.weight.mul_(spread)
-
 
 def own_words() -> list[str]:
     """Every word and phrase that gets templates of its own: the lexicon, the held-out words, other words people use about faces."""
