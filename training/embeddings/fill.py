@@ -203,9 +203,9 @@ def _batched(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[st
         yield batch
 
 
-def embed(recipe: Recipe, sources: list[str], output: Path, shard_size: int, *, streaming: bool = False) -> int:
+def embed(recipe: Recipe, sources: list[str], output: Path, shard_size: int, *, streaming: bool = False) -> None:
     """Fills the cache at ``output``, or what it lacks. ``RANK`` and ``WORLD_SIZE`` (torchrun) share
-    the shards out. Returns how many there are.
+    the shards out.
 
     Raises ValueError when the cache is for other faces or models, or when no face could be read;
     OSError where it cannot be written to, or another run writes there.
@@ -216,16 +216,10 @@ def embed(recipe: Recipe, sources: list[str], output: Path, shard_size: int, *, 
     if recipe.faces.crop in FINDS_FACES:
         face_detector(recipe.faces.crop)  # where it cannot be had, that is no reason to skip every face
     with only_run(output, rank()):
-        return _fill(recipe, sources, output, shard_size, streaming)
+        _fill(recipe, sources, output, shard_size, streaming)
 
 
-def sets_of(recipe: Recipe, output: Path) -> list[VectorSet]:
-    """CLIP's set, and the teacher's of each instruction."""
-    teacher = [cache.find_set(output, recipe.teacher, instruction) for instruction in recipe.teacher.instructions]
-    return [cache.find_set(output, recipe.clip), *teacher]
-
-
-def _fill(recipe: Recipe, sources: list[str], output: Path, shard_size: int, streaming: bool) -> int:
+def _fill(recipe: Recipe, sources: list[str], output: Path, shard_size: int, streaming: bool) -> None:
     column = recipe.teacher.input_column
     columns = {column, *face_columns(recipe.faces)} - {"image"}
     faces = load_faces(sources, columns=sorted(columns), frames=recipe.faces.frames, streaming=streaming)
@@ -239,11 +233,12 @@ def _fill(recipe: Recipe, sources: list[str], output: Path, shard_size: int, str
 
     clip = functools.cache(lambda: FrozenClip(recipe.clip))  # not loaded when nothing is left to do
     teacher = functools.cache(lambda: load_teacher(recipe.teacher, local_device()))
-    vectors, *of_teacher = sets_of(recipe, output)
+    vectors = cache.find_set(output, recipe.clip)
     vectors.begin(recipe.clip, None, origin_of(recipe.clip.model, recipe.clip.revision))
     jobs = [Job(vectors, "image", lambda items: clip()(items))]
     origin, stored = teacher_origin(recipe.teacher), getattr(torch, recipe.teacher.storage_dtype)
-    for instruction, vectors in zip(recipe.teacher.instructions, of_teacher):
+    for instruction in recipe.teacher.instructions:
+        vectors = cache.find_set(output, recipe.teacher, instruction)
         vectors.begin(recipe.teacher, instruction, origin)
         jobs.append(Job(vectors, column, lambda items, text=instruction: teacher()(items, text).to(stored)))
 
@@ -259,7 +254,6 @@ def _fill(recipe: Recipe, sources: list[str], output: Path, shard_size: int, str
             if rows is not None:
                 embed_shard(index, rows, jobs, recipe.faces, bar.update)
     report(output, [job.vectors for job in jobs], shards)
-    return shards
 
 
 def report(output: Path, sets: list[VectorSet], shards: int) -> None:
