@@ -206,7 +206,6 @@ def test_a_short_video(page, short_video, tmp_path, yunet):
 
 def test_about_says_what_it_must(page):
     show_tab(page, "About")
-    text = page.locator(".xc-about").inner_text()
     for needed in (
         "apparent expressions",
         "Article 5(1)(f)",
@@ -215,7 +214,8 @@ def test_about_says_what_it_must(page):
         "Intended use",
         "within 10 minutes",
     ):
-        assert needed in text
+        # The page renders the figure first and the text a moment later, so each piece is waited for.
+        page.locator(".xc-about", has_text=needed).wait_for()
     assert page.locator(".xc-about svg").get_attribute("aria-label").startswith("Training:")
 
 
