@@ -41,7 +41,7 @@ format: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[training,video,export,space,dev]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[training,video,export,ray,space,dev]"
 	touch $@
 
 # Trains a successor of the embedded default from FER+'s training part (Parquet with image and votes). The variables keep glibc

@@ -22,6 +22,7 @@ _HOMES = {
     "ExpCLIPProcessor": ".processing_expclip",
     "FacialExpressionPipeline": ".pipeline_expclip",
     "FaceAnalyzer": ".media.analyzer",
+    "ExpressionScorer": ".media.scorer",
     "FaceDetector": ".media.detectors",
     "Face": ".media.faces",
     "VideoLimits": ".media.video",
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from .media.analyzer import FaceAnalyzer as FaceAnalyzer
     from .media.detectors import FaceDetector as FaceDetector
     from .media.faces import Face as Face
+    from .media.scorer import ExpressionScorer as ExpressionScorer
     from .media.video import VideoLimits as VideoLimits
     from .modeling_expclip import ExpCLIPModel as ExpCLIPModel
     from .pipeline_expclip import FacialExpressionPipeline as FacialExpressionPipeline

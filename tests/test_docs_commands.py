@@ -35,7 +35,7 @@ WRITTEN = {
         "my-clip-everywhere/onnx/model.onnx",
     ),
     "docs/train.md": ("work/my-exp-clip",),
-    "docs/scale.md": (),
+    "docs/scale.md": ("scores",),
     "docs/evaluate.md": ("work/results/report.html",),
     "docs/demo.md": (),
 }
@@ -98,8 +98,10 @@ def without_the_hub(words: list[str], monkeypatch) -> list:
     if any(word.startswith("paper-") for word in words):
         import training.alignment.run
         import training.embeddings.fill
+        import training.embeddings.on_ray
 
         monkeypatch.setattr(training.embeddings.fill, "embed", lambda *given, **more: asked.append(given))
+        monkeypatch.setattr(training.embeddings.on_ray, "embed_on_ray", lambda *given, **more: asked.append(given))
         monkeypatch.setattr(training.alignment.run, "train_from_cache", lambda *given: asked.append(given))
     if words[:2] == ["expclip", "demo"]:  # it would serve until Ctrl-C; tests/test_wheel.py starts it
         import space.page.start
@@ -138,6 +140,7 @@ def test_a_pages_commands_run_in_their_order(name, place, monkeypatch, capsys):
         "docs/faster.md": ("openvino",),
         "docs/convert-and-merge.md": ("onnxscript",),
         "docs/demo.md": ("gradio",),
+        "docs/scale.md": ("ray",),
     }.get(name, ()):
         pytest.importorskip(module)
     monkeypatch.chdir(place)

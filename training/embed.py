@@ -36,13 +36,36 @@ def main(argv: list[str] | None = None, prog: str = f"python -m {__spec__.name}"
         metavar="SECTION.KEY=VALUE",
         help="recipe fields to change, such as training.max_steps=100",
     )
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="ray: tasks of a Ray cluster ($RAY_ADDRESS, else of this machine) share the shards out; it needs the extra ray "
+        "(default: %(default)s, which torchrun may start many of)",
+    )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        metavar="N",
+        help="tasks of --engine ray (default: one for each GPU, else each processor)",
+    )
     arguments = parser.parse_args(argv)
 
-    from .embeddings.fill import embed
+    if arguments.engine == "local" and arguments.processes is not None:
+        raise ValueError("--processes is for a cluster; add --engine ray, or start torchrun --nproc_per_node N")
+
     from .recipe import load_recipe
 
     recipe = load_recipe(arguments.recipe, arguments.override)
-    embed(recipe, arguments.data, arguments.output, arguments.shard_size, streaming=arguments.streaming)
+    options = {"sources": arguments.data, "shard_size": arguments.shard_size, "streaming": arguments.streaming}
+    if arguments.engine == "ray":
+        from .embeddings.on_ray import embed_on_ray
+
+        embed_on_ray(recipe, arguments.processes, arguments.output, **options)
+    else:
+        from .embeddings.fill import embed
+
+        embed(recipe, output=arguments.output, **options)
     return 0
 
 

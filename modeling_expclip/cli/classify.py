@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..media import table
+from ..media.storage import is_stored
 from ..system.terminal import printable
 from .exit_codes import NOTHING_CLASSIFIED, OK
 from .journal import Journal
@@ -32,7 +33,9 @@ def add(commands: argparse._SubParsersAction) -> None:
         nargs="+",
         action="extend",
         metavar="PATH",
-        help="images, videos, folders of them, or Parquet files with a column 'image', whose rows are called FILE#NUMBER",
+        help="images, videos, folders of them, Parquet files with a column 'image', whose rows are called FILE#NUMBER, or tar "
+        "archives (WebDataset), whose images are called FILE#NAME; also patterns such as 'faces/*.tar', and s3://, gs:// and hf:// "
+        "addresses",
     )
     add_model(command)
     add_words(command, paths)
@@ -45,10 +48,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     add(
         "--output",
-        type=Path,
-        metavar="FILE",
+        type=lambda name: name if is_stored(name) else Path(name),
+        metavar="FILE|DIR",
         help="write all rows to a .csv, .json or .parquet file, which appears whole; folders above it are made; the same "
-        "command resumes a run that was stopped",
+        "command resumes a run that was stopped; with --engine ray, a folder of Parquet files, here or on object storage",
     )
     add("--overwrite", action="store_true", help="replace the file of --output and images of --plot that are there")
 
@@ -105,6 +108,30 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="number format of torch's image tower (default: %(default)s)",
     )
     add("--compile", action="store_true", help="torch.compile the image tower")
+
+    shared = command.add_argument_group("many machines")
+    add = shared.add_argument
+    add(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="ray: actors of a Ray cluster ($RAY_ADDRESS, else one of this machine's processors) do the work; it needs the extra ray "
+        "(default: %(default)s)",
+    )
+    add("--actors", type=int, metavar="N", help="number of actors, each with the model (default: as many as fit)")
+    add("--actor-cpus", type=float, metavar="X", help="processors of each actor, also parts of one (default: 1)")
+    add(
+        "--actor-gpus",
+        type=float,
+        metavar="X",
+        help="GPUs of each actor, also parts of one (default: 1 if there are any)",
+    )
+    add(
+        "--part-size",
+        type=int,
+        metavar="N",
+        help="images of a file of --output, which is what a stopped run repeats at most for each actor (default: 2048)",
+    )
     command.set_defaults(run=run)
 
 
@@ -112,10 +139,27 @@ def run(arguments: argparse.Namespace) -> int:
     labels, top_k = labels_of(arguments), arguments.top_k
     words = {"labels": labels, "prompts": prompts_of(arguments)}
 
+    from ..media.detectors import FaceDetector
+
+    if arguments.engine == "ray":
+        from . import on_ray
+
+        identity = _identity(arguments, [])
+        analysis, video = _analysis(arguments), _video(arguments)
+        if arguments.faces:  # "auto" is decided here, for all machines; where they keep YuNet's file is theirs to know
+            detector = FaceDetector(arguments.detector or "auto")
+            print(detector, file=sys.stderr)
+            analysis["detector"] = arguments.detector if arguments.detector not in (None, "auto") else detector.name
+        return on_ray.run(arguments, words, analysis, video, identity, lambda videos: _check(arguments, videos))
+    for name in ("actors", "actor_cpus", "actor_gpus", "part_size"):
+        if getattr(arguments, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} is for many machines; add --engine ray")
+    if is_stored(arguments.output):
+        raise ValueError(f"--output {arguments.output}: only --engine ray writes to object storage; name a file here")
+
     from ..media.analyzer import FPS, FaceAnalyzer
     from ..media.classify import Classifier
     from ..media.crop_check import crops_warning
-    from ..media.detectors import FaceDetector
     from ..media.plot import Timelines
     from ..media.sources import find_sources, first_images
 
@@ -225,8 +269,9 @@ def _identity(arguments: argparse.Namespace, sources: list[Source]) -> dict[str,
     model = Path(arguments.model)
     weights = sorted(model.glob("*.safetensors")) + sorted(model.glob("image_tower.*")) if model.is_dir() else []
     identity = {"paths": arguments.paths, "model": arguments.model, "weights": _stats(weights)}
-    # Their rows are known by number, so they must be the same files.
-    tables = [Path(source.path) for source in sources if source.kind == "table" and source.error is None]
+    # Their rows are known by number, so they must be the same files; what a store holds is taken to stay.
+    here = [source for source in sources if source.error is None and not is_stored(source.path)]
+    tables = [Path(source.path) for source in here if source.kind in ("table", "archive")]
     return identity | ({"tables": _stats(tables)} if tables else {})
 
 

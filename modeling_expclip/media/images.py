@@ -23,6 +23,7 @@ import numpy as np
 from PIL import IcoImagePlugin, Image, UnidentifiedImageError
 
 from ..processing_expclip import DAMAGED, from_array, from_row, readable_formats, to_rgb, url_opener
+from .storage import is_stored, read_stored
 
 _URL_SECONDS = 60  # in all
 _URL_SILENCE = 10  # seconds
@@ -93,6 +94,8 @@ def open_image(image: Any, max_pixels: int | None = None) -> Image.Image:
         )
     if str(image).startswith(("http://", "https://")):
         return _open_file(io.BytesIO(_fetch(str(image))), str(image), max_pixels)
+    if is_stored(image):
+        return _open_file(io.BytesIO(read_stored(str(image))), str(image), max_pixels)
     with open_regular(image) as file:
         return _open_file(file, str(image), max_pixels)
 

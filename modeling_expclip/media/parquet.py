@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from .storage import is_stored, open_stored
 
 ENDING = ".parquet"
 _COLUMN = "image"
@@ -28,7 +30,7 @@ def check_images(path: str | Path) -> int:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(_opened(path)) as file:
             schema, count = file.schema_arrow, file.metadata.num_rows
     except (OSError, ValueError, LookupError) as error:
         raise ValueError(f"{path} cannot be read as Parquet: {error}") from error
@@ -44,8 +46,16 @@ def check_images(path: str | Path) -> int:
     return count
 
 
-def image_rows(path: str | Path, start: int = 0) -> Iterator[tuple[int, bytes | str]]:
-    """The number and image of each row from row `start` on, counted from 0.
+def image_groups(path: str | Path) -> list[int]:
+    """The number of rows of each group of rows, which is what can be read without what comes before it."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(_opened(path)) as file:
+        return [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+
+
+def image_rows(path: str | Path, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, bytes | str]]:
+    """The number and image of each row from row `start` on, counted from 0, up to row `stop`, which is left out.
 
     Yields:
         the image's bytes or, of a row without, a sentence that says so.
@@ -55,27 +65,39 @@ def image_rows(path: str | Path, start: int = 0) -> Iterator[tuple[int, bytes | 
     """
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
+    with pq.ParquetFile(_opened(path), buffer_size=_BUFFER, pre_buffer=False) as file:
         number = 0
         for group in range(file.metadata.num_row_groups):
             count = file.metadata.row_group(group).num_rows
+            if stop is not None and number >= stop:
+                return
             if number + count <= start:
                 number += count
                 continue
             for batch in file.iter_batches(_ROWS, [group], [_COLUMN], use_threads=False):
                 for value in batch.column(0):
+                    if stop is not None and number >= stop:
+                        return
                     if number >= start:
-                        yield number, _image(value.as_py())
+                        yield number, image_of(value.as_py())
                     number += 1
 
 
-def _image(value: bytes | dict[str, Any] | None) -> bytes | str:
-    content, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
+def image_of(value: bytes | str | Mapping[str, Any] | None) -> bytes | str:
+    """The image's bytes that a cell holds or, of one without, a sentence that says so. A path in it is not opened."""
+    if isinstance(value, Mapping):
+        content, path = value.get("bytes"), value.get("path")
+    else:
+        content, path = (None, value) if isinstance(value, str) else (value, None)
     if content:
         return content
     if path:
         return f"the row holds no image, only the path {path!r}; write the table with the images in it (of `datasets`: Image(decode=False) shows the paths)"
     return "the row holds no image"
+
+
+def _opened(path: str | Path) -> Any:
+    return open_stored(path) if isinstance(path, str) and is_stored(path) else path
 
 
 def _is_bytes(kind) -> bool:

@@ -1,10 +1,11 @@
-"""Paths as people give them become the files to classify: images, videos, Parquet tables of images.
+"""Paths as people give them become the files to classify: images, videos, Parquet tables and tar archives of images.
 
 Folders are looked through, and what only looks like a file is told before anything opens it.
 """
 
 from __future__ import annotations
 
+import glob
 import itertools
 import os
 import stat
@@ -14,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from . import archive
 from .images import image_endings
 from .parquet import ENDING, NoImagesError, check_images, image_rows
+from .storage import find_stored, is_stored
 from .video import VIDEO_ENDINGS, is_video, read_frames
 
 _FRAMES = 4  # of a video, for a look at it
@@ -26,7 +29,7 @@ class Source:
     """A file or URL, read as its `kind` says (a `video` may be a folder of frames); `error` says why it cannot be."""
 
     path: str
-    kind: Literal["image", "video", "table"] = "image"
+    kind: Literal["image", "video", "table", "archive"] = "image"
     error: str | None = None
 
 
@@ -38,14 +41,14 @@ def find_sources(paths: Iterable[str], frames_fps: float | None = None) -> list[
     image column are taken.
 
     Args:
-        paths: files, URLs, or folders, which are looked through, sorted.
+        paths: files, URLs, or folders, which are looked through, sorted; also on object storage, and patterns with `*`.
         frames_fps: if given, each folder is one video of frames.
 
     Raises:
         FileNotFoundError: where a path leads nowhere.
         ValueError: where a Parquet file that was named has no image column.
     """
-    paths = list(paths)
+    paths = [name for path in paths for name in _matching(path)]
     _check_there(paths)
     sources: dict[str, Source] = {}
     for given in paths:
@@ -53,6 +56,8 @@ def find_sources(paths: Iterable[str], frames_fps: float | None = None) -> list[
             found = [Source(given, "video")]
         elif os.path.isdir(given):
             found = _below(given) or [Source(given, error="no image or video files below this folder")]
+        elif is_stored(given):
+            found = _stored(given)
         else:
             found = [_file(given)]
         sources |= {source.path: source for source in found}
@@ -74,6 +79,8 @@ def first_images(sources: Iterable[Source], fps: float, frames_fps: float | None
         with suppress(Exception):  # decoders of damaged files raise whatever they please
             if source.kind == "table":
                 yield from (image for _, image in image_rows(source.path) if isinstance(image, bytes))
+            elif source.kind == "archive":
+                yield from (image for _, image in archive.archived_images(source.path) if isinstance(image, bytes))
             else:
                 for frame in itertools.islice(read_frames(source.path, fps, frames_fps), _FRAMES):
                     yield frame.image
@@ -115,13 +122,46 @@ def _file(path: str) -> Source:
     return Source(path, _kind(path), wrong)
 
 
+def _matching(path: str) -> list[str]:
+    """The files and folders that a pattern fits; a name that is there is none."""
+    if "://" in path or os.path.lexists(path):
+        return [path]
+    return sorted(glob.glob(path, recursive=True)) or [path]
+
+
+def _stored(address: str) -> list[Source]:
+    sources = []
+    found = find_stored(address)
+    for path in found:
+        kind, wrong = _kind(path), None
+        if kind == "video":
+            wrong = "ValueError: videos on object storage are not read; copy it to a disk"
+        elif kind == "table":
+            try:
+                check_images(path)
+            except NoImagesError:
+                if found == [address]:  # somebody named it: a wrong call
+                    raise
+                continue
+            except (OSError, ValueError) as error:
+                wrong = named(error)
+        elif found != [address] and not path.lower().endswith(_endings()):
+            continue
+        sources.append(Source(path, kind, wrong))
+    return sources or [Source(address, error="no image files below this address")]
+
+
+def _endings() -> tuple[str, ...]:
+    return tuple(image_endings() | VIDEO_ENDINGS | {ENDING, archive.ENDING})
+
+
 def _below(folder: str) -> list[Source]:
-    endings = image_endings() | VIDEO_ENDINGS | {ENDING}
+    endings = _endings()
     closed: list[OSError] = []
     found: dict[Path, Source] = {}
     for place, _, names in os.walk(folder, onerror=closed.append):
         for path in (Path(place, name) for name in names):
-            if path.suffix.lower() in endings:
+            if path.name.lower().endswith(endings):
                 with suppress(NoImagesError):  # some other table, an earlier output for one
                     found[path] = _file(str(path))
     for error in closed:
@@ -130,14 +170,20 @@ def _below(folder: str) -> list[Source]:
     return [found[path] for path in sorted(found)]
 
 
-def _kind(path: str) -> Literal["image", "video", "table"]:
+def _kind(path: str) -> Literal["image", "video", "table", "archive"]:
     if is_video(path):
         return "video"
+    if _is_file(path) and path.lower().endswith(archive.ENDING):
+        return "archive"
     return "table" if _is_table(path) else "image"
 
 
 def _is_table(path: str) -> bool:
-    return "://" not in path and path.lower().endswith(ENDING)
+    return _is_file(path) and path.lower().endswith(ENDING)
+
+
+def _is_file(path: str) -> bool:
+    return "://" not in path or is_stored(path)
 
 
 def _no_file(path: str) -> str | None:

@@ -9,10 +9,13 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..system.files import LONGEST_NAME, whole_file
 from ..system.terminal import printable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FIXED_COLUMNS = ("path", "time", "face", "x0", "y0", "x1", "y1", "detection_score", "label", "error")
 FORMATS = (".csv", ".json", ".parquet")
@@ -72,6 +75,16 @@ class Layout:
         reserved = sorted(set(self.labels) & set(FIXED_COLUMNS)) if self.top_k is None else []
         if reserved:
             raise ValueError(f"a label cannot be called like a column of the output: {', '.join(reserved)}")
+
+    def schema(self) -> pa.Schema:
+        """The columns' types in Parquet and Arrow."""
+        import pyarrow as pa
+
+        types = dict.fromkeys(self.columns, pa.float64())
+        types |= dict.fromkeys(("path", "label", "error"), pa.string())
+        types |= dict.fromkeys(("face", "x0", "y0", "x1", "y1"), pa.int64())
+        types |= {f"label_{rank}": pa.string() for rank in range(1, (self.top_k or 0) + 1)}
+        return pa.schema(list(types.items()))
 
     def scores(self, row: Row) -> dict[str, float]:
         """The probabilities of a row that are kept: of all labels, or of the best, best first."""
@@ -155,11 +168,7 @@ def _write_parquet(rows: Iterable[Row], layout: Layout, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = dict.fromkeys(layout.columns, pa.float64())
-    types |= dict.fromkeys(("path", "label", "error"), pa.string())
-    types |= dict.fromkeys(("face", "x0", "y0", "x1", "y1"), pa.int64())
-    types |= {f"label_{rank}": pa.string() for rank in range(1, (layout.top_k or 0) + 1)}
-    schema = pa.schema(list(types.items()))
+    schema = layout.schema()
     rows = iter(rows)
     # Opened here: pyarrow takes no name that is not UTF-8.
     with path.open("wb") as file, pq.ParquetWriter(file, schema) as writer:

@@ -203,9 +203,9 @@ def _batched(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[st
         yield batch
 
 
-def embed(recipe: Recipe, sources: list[str], output: Path, shard_size: int, *, streaming: bool = False) -> None:
+def embed(recipe: Recipe, sources: list[str], output: Path, shard_size: int, *, streaming: bool = False) -> int:
     """Fills the cache at ``output``, or what it lacks. ``RANK`` and ``WORLD_SIZE`` (torchrun) share
-    the shards out.
+    the shards out. Returns how many there are.
 
     Raises ValueError when the cache is for other faces or models, or when no face could be read;
     OSError where it cannot be written to, or another run writes there.
@@ -216,10 +216,16 @@ def embed(recipe: Recipe, sources: list[str], output: Path, shard_size: int, *, 
     if recipe.faces.crop in FINDS_FACES:
         face_detector(recipe.faces.crop)  # where it cannot be had, that is no reason to skip every face
     with only_run(output, rank()):
-        _fill(recipe, sources, output, shard_size, streaming)
+        return _fill(recipe, sources, output, shard_size, streaming)
 
 
-def _fill(recipe: Recipe, sources: list[str], output: Path, shard_size: int, streaming: bool) -> None:
+def sets_of(recipe: Recipe, output: Path) -> list[VectorSet]:
+    """CLIP's set, and the teacher's of each instruction."""
+    teacher = [cache.find_set(output, recipe.teacher, instruction) for instruction in recipe.teacher.instructions]
+    return [cache.find_set(output, recipe.clip), *teacher]
+
+
+def _fill(recipe: Recipe, sources: list[str], output: Path, shard_size: int, streaming: bool) -> int:
     column = recipe.teacher.input_column
     columns = {column, *face_columns(recipe.faces)} - {"image"}
     faces = load_faces(sources, columns=sorted(columns), frames=recipe.faces.frames, streaming=streaming)
@@ -233,12 +239,11 @@ def _fill(recipe: Recipe, sources: list[str], output: Path, shard_size: int, str
 
     clip = functools.cache(lambda: FrozenClip(recipe.clip))  # not loaded when nothing is left to do
     teacher = functools.cache(lambda: load_teacher(recipe.teacher, local_device()))
-    vectors = cache.find_set(output, recipe.clip)
+    vectors, *of_teacher = sets_of(recipe, output)
     vectors.begin(recipe.clip, None, origin_of(recipe.clip.model, recipe.clip.revision))
     jobs = [Job(vectors, "image", lambda items: clip()(items))]
     origin, stored = teacher_origin(recipe.teacher), getattr(torch, recipe.teacher.storage_dtype)
-    for instruction in recipe.teacher.instructions:
-        vectors = cache.find_set(output, recipe.teacher, instruction)
+    for instruction, vectors in zip(recipe.teacher.instructions, of_teacher):
         vectors.begin(recipe.teacher, instruction, origin)
         jobs.append(Job(vectors, column, lambda items, text=instruction: teacher()(items, text).to(stored)))
 
@@ -254,6 +259,7 @@ def _fill(recipe: Recipe, sources: list[str], output: Path, shard_size: int, str
             if rows is not None:
                 embed_shard(index, rows, jobs, recipe.faces, bar.update)
     report(output, [job.vectors for job in jobs], shards)
+    return shards
 
 
 def report(output: Path, sets: list[VectorSet], shards: int) -> None:

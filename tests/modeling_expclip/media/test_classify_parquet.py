@@ -133,8 +133,8 @@ def test_a_stopped_run_resumes_after_its_last_row(checkpoint, faces, tmp_path, m
             raise KeyboardInterrupt
         add(self, rows, done, reached)
 
-    def counted(path, start=0):
-        for number, image in image_rows(path, start):
+    def counted(path, start=0, stop=None):
+        for number, image in image_rows(path, start, stop):
             read.append(number)
             yield number, image
 
