@@ -23,6 +23,7 @@ import pytest
 from modeling_expclip import ExpressionScorer
 from modeling_expclip.cli import on_ray
 from modeling_expclip.cli.main import main
+from modeling_expclip.system import stall
 from modeling_expclip.system.cluster import connected
 from tests.conftest import picture
 from tests.modeling_expclip.media.test_storage import png, write_tar
@@ -248,6 +249,35 @@ def test_without_ray_the_extra_is_named(checkpoint, faces, tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "ray", None)
     assert on_cluster(checkpoint, faces, "--output", tmp_path / "out") == 2
     assert "extra ray" in capsys.readouterr().err
+
+
+def test_actors_have_the_commands_priority(cluster):
+    """Else whatever runs beside the command leaves them next to nothing."""
+    assert ray.get(ray.remote(num_cpus=0)(lambda: os.nice(0)).remote()) == os.nice(0)
+
+
+def test_a_run_that_waits_says_for_what(checkpoint, faces, tmp_path, cluster, monkeypatch):
+    """Another job has all processors, until the run has said so."""
+
+    class Other:
+        def there(self):
+            pass
+
+    said: list[str] = []
+    monkeypatch.setattr(stall, "PATIENCE", 0.5)
+    cpus = ray.cluster_resources()["CPU"]
+    other = ray.remote(num_cpus=cpus)(Other).remote()
+    ray.get(other.there.remote())
+
+    def listen(line: str, **_) -> None:
+        said.append(line)
+        if "2 wait" in line or len(said) == 10:  # no test hangs because a sentence was changed
+            ray.kill(other)
+
+    monkeypatch.setattr(stall, "print", listen, raising=False)
+    assert on_cluster(checkpoint, faces, "--output", tmp_path / "out") == 0
+    expected = f"0 actors work, 0 start and 2 wait for a place; 0 of {cpus:g} CPUs of the cluster are free"
+    assert any(line.startswith("no part was finished in") and line.endswith(expected) for line in said), said
 
 
 def test_an_error_of_an_actor_is_the_commands(checkpoint, faces, tmp_path, cluster, capsys):

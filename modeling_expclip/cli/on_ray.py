@@ -19,6 +19,7 @@ from ..media.sources import find_sources, first_images
 from ..media.storage import Folder
 from ..system.cluster import connected
 from ..system.lock import held
+from ..system.stall import explained
 from ..system.terminal import one_line, printable
 from .exit_codes import NOTHING_CLASSIFIED, OK
 
@@ -169,9 +170,11 @@ def _share_out(
             num_cpus=cpus,
             num_gpus=gpus,
         )
-        for row in made.iter_rows():
-            if row["error"]:
-                raise OSError(row["error"])
+        with explained(ray, PartWriter.__name__) as went_on:
+            for row in made.iter_rows():
+                if row["error"]:
+                    raise OSError(row["error"])
+                went_on()
 
 
 def _actors(arguments: argparse.Namespace, have: dict[str, float], parts: int) -> tuple[int, float, float]:

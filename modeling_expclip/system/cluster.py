@@ -18,8 +18,8 @@ _OBJECTS = (
 def connected() -> Iterator[Any]:
     """Gives the module `ray`, connected. What a task raised is raised as itself.
 
-    A cluster of its own counts no usage, shows no dashboard and ends with this process; one that this process is connected to
-    already is used and stays.
+    A cluster of its own counts no usage, shows no dashboard, works at this process's priority and ends with it; one that this
+    process is connected to already is used and stays.
 
     Raises:
         ImportError: without Ray, OSError where the cluster cannot be reached.
@@ -27,6 +27,9 @@ def connected() -> Iterator[Any]:
     own = "RAY_ADDRESS" not in os.environ
     if own:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported, and by what it starts
+        # Ray's default is 15, for the sake of its own services: whatever else the machine does, a test run beside this one for one,
+        # then leaves an actor a thirtieth of a processor, and minutes pass before it has as much as imported torch.
+        os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         import ray
     except ImportError as error:
