@@ -308,6 +308,7 @@ def test_scorer_in_ray_data(checkpoint, scores, tmp_path, cluster):
         fn_constructor_kwargs={"model": str(checkpoint), "labels": ["a", "b"], "prompts": "photo", "image": "bytes"},
         batch_size=4,
         compute=ray.data.ActorPoolStrategy(size=1),
+        num_cpus=0,  # where there is only one processor, the task that reads the files has it
     )
     found = [{**row, "path": Path(row["path"]).name} for row in table.take_all()]
     assert_same(sorted(found, key=lambda row: row["path"]), scores.to_pylist())
