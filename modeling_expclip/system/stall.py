@@ -54,11 +54,11 @@ def _seen(ray: Any, worker: str) -> str:
     job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
     found = [actor for actor in actors(job_id=job).values() if worker in actor["ActorClassName"]]
     count = Counter(_stage(actor) for actor in found)
-    free, all_of_it = ray.available_resources(), ray.cluster_resources()
-    units = [f"{free.get(unit, 0):g} of {all_of_it[unit]:g} {unit}s" for unit in ("CPU", "GPU") if all_of_it.get(unit)]
+    free, total = ray.available_resources(), ray.cluster_resources()
+    units = [f"{free.get(unit, 0):g} of {total[unit]:g} {unit}s" for unit in ("CPU", "GPU") if total.get(unit)]
     return (
-        f"{count['working']} actors work, {count['starting']} start and {count['waiting']} wait for a place; "
-        f"{', '.join(units)} of the cluster are free"
+        f"of its actors {count['working']} work, {count['starting']} are starting and {count['waiting']} wait for a place; "
+        f"free in the cluster: {', '.join(units)}"
     )
 
 
