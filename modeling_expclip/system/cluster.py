@@ -28,7 +28,7 @@ def connected() -> Iterator[Any]:
     if own:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported, and by what it starts
         # Ray's default is 15, for the sake of its own services: whatever else the machine does, a test run beside this one for one,
-        # then leaves an actor a thirtieth of a processor, and minutes pass before it has as much as imported torch.
+        # may leave an actor a thirtieth of a processor, and minutes pass before it has as much as imported torch.
         os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         import ray
