@@ -4,7 +4,7 @@
 2. image    the image tower learns from votes and the teacher's feature maps (no texts)
 3. both     the image tower learns to stand near the captions that are true of a face
 4. head     the projection head learns from the describer's sentences (recipes/mini.yaml), without labels
-The checkpoint is assembled in ``--output``. ``--teacher`` is what ``python -m training.mini.teacher`` wrote.
+The checkpoint is assembled in ``--output``. ``--teacher`` is what ``python -m training.mini.teacher`` wrote; ours comes with the repository.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ BATCH = 256
 IMAGE_BATCH = 128  # many small steps: with 256 faces a step the ViT learns far less from the same faces
 CARD = Path(__file__).parents[2] / "model_card.md"
 RECIPE = Path(__file__).parents[1] / "recipes" / "mini.yaml"
+TEACHER = Path(__file__).parent / "teacher.safetensors"
 FACE_SHARE = 0.6  # of the captions drawn for a face speak of its expression
 
 
@@ -57,7 +58,7 @@ def main() -> None:
         prog="python -m training.mini", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, help="FER+'s training part: Parquet with image and votes")
-    parser.add_argument("--teacher", type=Path, required=True, help="safetensors file of the teacher")
+    parser.add_argument("--teacher", type=Path, default=TEACHER, help="safetensors file of the teacher")
     parser.add_argument(
         "--validation", type=Path, nargs="*", default=[], help="labelled Parquet files to print accuracy on"
     )

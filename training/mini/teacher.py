@@ -1,7 +1,7 @@
 """``python -m training.mini.teacher``: trains the convnet that the image tower learns from, on the votes of FER+.
 
 Faces and votes come in, maps of features (6 x 6) and the vote shares come out. A ViT learns slowly from 27,000 faces;
-a convnet does not. A stopped training resumes from ``--work``.
+a convnet does not. A stopped training resumes from ``--work``. What it wrote in 1,000 steps lies beside this file, ``teacher.safetensors``.
 """
 
 from __future__ import annotations
