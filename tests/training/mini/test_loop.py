@@ -61,8 +61,9 @@ def test_muons_steps_are_those_of_torch():
     """But for the half precision of torch's."""
     torch.manual_seed(0)
     ours, theirs = (nn.Parameter(torch.ones(6, 20)) for _ in range(2))
-    optimizers = Muon([ours], lr=0.01, weight_decay=0.1), torch.optim.Muon(
-        [theirs], lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"
+    optimizers = (
+        Muon([ours], lr=0.01, weight_decay=0.1),
+        torch.optim.Muon([theirs], lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
     )
     for _ in range(3):
         ours.grad = theirs.grad = torch.randn(6, 20)

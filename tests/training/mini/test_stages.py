@@ -12,10 +12,11 @@ from PIL import Image as Pictures
 
 from modeling_expclip.checkpoint.load import load_checkpoint
 from tests.conftest import picture
-from training.mini.__main__ import Faces, train_both, train_image
+from training.mini.__main__ import TEACHER, Faces, train_both, train_image
 from training.mini.captions import caption_pool
 from training.mini.export import export_towers
-from training.mini.images import load_votes
+from training.mini.images import load_faces, load_votes, plain_views
+from training.mini.score import war_uar
 from training.mini.teacher import MAPS, TeacherNet, load_teacher, sampling_weights, save_teacher, train
 from training.mini.text import load_text_tower, train_tokenizer
 from training.mini.towers import PROJECTION_DIM
@@ -70,6 +71,14 @@ def test_a_teacher_is_kept_in_half_precision(tmp_path):
     assert [each.shape for each in features] == [(4, channels, 6, 6) for channels in MAPS] and logits[0].shape == (4, 8)
     torch.testing.assert_close(other, features, atol=0.02, rtol=0.02)
     torch.testing.assert_close(other_logits[0], logits[0], atol=0.02, rtol=0.02)
+
+
+def test_the_shipped_teacher_knows_faces_it_has_not_seen(shared):
+    pixels, truth = load_faces(shared / "data" / "facial_expressions" / "validation.parquet")
+    teacher = load_teacher(TEACHER)
+    guess = torch.cat([teacher(plain_views(part))[1][0][:, :7].argmax(1) for part in pixels.split(256)])
+    war, uar = war_uar(guess, truth)
+    assert war > 79 and uar > 58, (war, uar)
 
 
 def test_faces_and_votes_become_towers(votes, tmp_path):
