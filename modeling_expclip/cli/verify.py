@@ -22,7 +22,9 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from ..checkpoint.golden import VerificationError
+    from ..checkpoint.load import model_type_of
     from ..checkpoint.verify import verify
+    from ..exporters.agreement import not_installed
     from ..exporters.runtimes import exported_backend
 
     try:
@@ -32,6 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
         return MISMATCH
     for name, difference in differences.items():
         print(f"{printable(name)}: largest difference {difference:.2e}")
+    if model_type_of(arguments.model) == "clip" and (absent := not_installed(arguments.model)):
+        print(f"not asked, for not installed or too old: {', '.join(absent)}")
     if backend := exported_backend(arguments.model):
         print(f"image tower for {backend}: the one that was exported, and it loads")
     print(f"{printable(arguments.model)} is what it was when it was written")

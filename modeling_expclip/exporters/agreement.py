@@ -22,6 +22,22 @@ from ..checkpoint import golden
 from .int8 import QUANTIZED
 from .open_clip_files import CONFIG, open_clip_config
 
+GRAPH = "onnx/model.onnx"
+SENTENCE_TRANSFORMERS = "sentence-transformers"
+
+
+def not_installed(source: str) -> list[str]:
+    """The tools that `compare_tools` does not ask of a plain CLIP (folder or Hub id), though it has what they need: they are not there, or too old."""
+    absent = []
+    if not find_spec("onnxruntime") and _file(source, GRAPH):
+        absent.append("ONNX Runtime")
+    if not find_spec("open_clip") and _file(source, CONFIG):
+        absent.append("open_clip")
+    # Older ones run the code of any folder here, whatever trust_remote_code says.
+    if not find_spec("sentence_transformers") or Version(version("sentence-transformers")) < Version("6"):
+        absent.append(SENTENCE_TRANSFORMERS)
+    return absent
+
 
 def compare_tools(source: str, model: CLIPModel, processor: CLIPProcessor) -> dict[str, float]:
     """Asks ONNX Runtime, open_clip and sentence-transformers the golden prompts and images.
@@ -42,19 +58,19 @@ def compare_tools(source: str, model: CLIPModel, processor: CLIPProcessor) -> di
     images = [Image.fromarray(image) for image in expected["images"].numpy()]
     prompts, tolerance = metadata["prompts"], metadata["logit_tolerance"]
     answers: dict[str, torch.Tensor] = {}
-    if find_spec("onnxruntime") and (path := _file(source, "onnx/model.onnx")):
+    absent = not_installed(source)
+    if "ONNX Runtime" not in absent and (path := _file(source, GRAPH)):
         answers["ONNX Runtime"] = _onnx_runtime(path, processor, images, prompts)
     if path := _file(source, CONFIG):
         check_config(path, model, processor)
-        if find_spec("open_clip"):
+        if "open_clip" not in absent:
             answers["open_clip"] = _open_clip(source, images, prompts)
-    # Older ones run the code of any folder here, whatever trust_remote_code says.
-    if find_spec("sentence_transformers") and Version(version("sentence-transformers")) >= Version("6"):
+    if SENTENCE_TRANSFORMERS not in absent:
         if _file(source, "modules.json"):
             raise golden.VerificationError(
                 f"{source} holds a modules.json, which `expclip merge` does not write and sentence-transformers would follow; remove it"
             )
-        answers["sentence-transformers"] = _sentence_transformers(
+        answers[SENTENCE_TRANSFORMERS] = _sentence_transformers(
             source, _resized(images, processor), prompts, model.logit_scale
         )
     differences = {}

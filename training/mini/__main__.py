@@ -1,9 +1,10 @@
 """``python -m training.mini``: trains expclip-mini from FER+'s training part. Stages resume where they stopped.
 
 1. text     the text tower imitates a sentence encoder (no pictures)
-2. image    the image tower learns from captions, votes and the teacher's feature map
-3. head     the projection head learns from the describer's sentences (recipes/mini.yaml), without labels
-The checkpoint is assembled in ``--output``. ``--teacher`` is what ``python -m training.mini.teacher`` wrote.
+2. image    the image tower learns from votes and the teacher's feature maps (no texts)
+3. both     the image tower learns to stand near the captions that are true of a face
+4. head     the projection head learns from the describer's sentences (recipes/mini.yaml), without labels
+The checkpoint is assembled in ``--output``. ``--teacher`` is what ``python -m training.mini.teacher`` wrote; ours comes with the repository.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -31,6 +33,7 @@ from .loop import fit
 from .score import CLASSES, war_uar
 from .teacher import TeacherNet, load_teacher, sampling_weights
 from .text import (
+    WIDTH,
     SentenceEncoder,
     TextTower,
     corpus,
@@ -38,14 +41,15 @@ from .text import (
     load_text_tower,
     train_tokenizer,
 )
-from .towers import PROJECTION_DIM, ImageTower, alignment_loss, mean_feature
+from .towers import PROJECTION_DIM, ImageTower, contrastive_loss, distillation_loss, mean_features, truth_table
 
 SEED = 0
 CAPTIONS = 24_000
 BATCH = 256
-IMAGE_BATCH = 96  # many small steps: with 256 faces a step the ViT learns far less from the same faces
+IMAGE_BATCH = 128  # many small steps: with 256 faces a step the ViT learns far less from the same faces
 CARD = Path(__file__).parents[2] / "model_card.md"
 RECIPE = Path(__file__).parents[1] / "recipes" / "mini.yaml"
+TEACHER = Path(__file__).parent / "teacher.safetensors"
 FACE_SHARE = 0.6  # of the captions drawn for a face speak of its expression
 
 
@@ -54,22 +58,23 @@ def main() -> None:
         prog="python -m training.mini", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, help="FER+'s training part: Parquet with image and votes")
-    parser.add_argument("--teacher", type=Path, required=True, help="safetensors file of the teacher")
+    parser.add_argument("--teacher", type=Path, default=TEACHER, help="safetensors file of the teacher")
     parser.add_argument(
         "--validation", type=Path, nargs="*", default=[], help="labelled Parquet files to print accuracy on"
     )
     parser.add_argument("--work", type=Path, required=True, help="folder for the stages' state")
     parser.add_argument("--output", type=Path, required=True, help="where the checkpoint goes")
-    parser.add_argument("--steps", type=int, nargs=2, default=[8000, 24000], help="of text and image")
+    parser.add_argument("--steps", type=int, nargs=3, default=[8000, 8000, 2000], help="of text, image and both")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
 
     pool = caption_pool(CAPTIONS, SEED)
     text = train_text(pool, arguments.work, arguments.steps[0])
-    faces = load_votes(arguments.data)
+    faces = Faces(arguments.data)
     checks = [(path, *load_faces(path)) for path in arguments.validation]
     teacher = load_teacher(arguments.teacher)
-    image = train_image(pool, text, teacher, faces, checks, arguments.work, arguments.steps[1])
+    image = train_image(teacher, faces, checks, arguments.work, arguments.steps[1])
+    train_both(pool, text, image, teacher, faces, checks, arguments.work, arguments.steps[2])
     towers = arguments.work / "towers"
     if not towers.exists():
         export_towers(*text, image, towers)
@@ -105,71 +110,125 @@ def train_text(pool: list[Caption], work: Path, steps: int) -> tuple[TextTower, 
     return tower.requires_grad_(False), tokenizer
 
 
+class Faces:
+    """FER+'s faces as ``load_votes`` gives them, drawn by the rarity of their votes."""
+
+    def __init__(self, path: Path) -> None:
+        self.pixels, self.shares, certainty = load_votes(path)
+        self.weights = sampling_weights(self.shares, certainty)
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pixels (count, 48, 48) uint8 and vote shares (count, 8)."""
+        rows = torch.multinomial(self.weights, count, replacement=True, generator=generator)
+        return self.pixels[rows], self.shares[rows]
+
+
+def free_factors(count: int) -> torch.Tensor:
+    return torch.full((count, len(FACTORS)), -1)
+
+
+def shared_by_all(teacher: TeacherNet, faces: Faces) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(SEED)
+    pixels, _ = faces.draw(1024, generator)
+    return mean_features(teacher, views(pixels, draw_factors(free_factors(1024), generator), generator))
+
+
 def train_image(
-    pool: list[Caption],
-    text: tuple[TextTower, CLIPTokenizer],
     teacher: TeacherNet,
-    faces: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    faces: Faces,
     checks: list[tuple[Path, torch.Tensor, torch.Tensor]],
     work: Path,
     steps: int,
 ) -> ImageTower:
-    """``faces`` are pixels, vote shares and certainty, as ``load_votes`` gives them."""
+    shared = shared_by_all(teacher, faces)
+
+    def loss(generator: torch.Generator) -> torch.Tensor:
+        pixels, shares = faces.draw(IMAGE_BATCH, generator)
+        x = views(pixels, draw_factors(free_factors(IMAGE_BATCH), generator), generator)
+        return distillation_loss(tower, teacher, shared, x, shares)[0]
+
+    torch.manual_seed(SEED)
+    tower = ImageTower(WIDTH)
+    fit(
+        "image",
+        tower,
+        loss,
+        steps=steps,
+        learning_rate=2e-3,
+        weight_decay=0.05,
+        hidden=tower.hidden(),
+        state=work / "image.pt",
+        seed=SEED,
+        after_save=lambda: accuracy(checks, lambda x: tower.vote_head(tower(x)[1])),
+    )
+    return tower
+
+
+def train_both(
+    pool: list[Caption],
+    text: tuple[TextTower, CLIPTokenizer],
+    tower: ImageTower,
+    teacher: TeacherNet,
+    faces: Faces,
+    checks: list[tuple[Path, torch.Tensor, torch.Tensor]],
+    work: Path,
+    steps: int,
+) -> None:
+    """Changes ``tower``; the text tower stays as it is, but for its projection."""
     encoder, tokenizer = text
-    pixels, shares, certainty = faces
     sentences = encoder.encode(tokenizer, [caption.text for caption in pool]).clone()
     speaks = torch.tensor([caption.expression is not None for caption in pool])
     nothing = (0.0,) * len(CATEGORIES)
     spoken = torch.tensor([caption.expression or nothing for caption in pool])
     mentions = torch.tensor([caption.factors for caption in pool])
     telling, plain = speaks.nonzero().flatten(), (~speaks).nonzero().flatten()
-    weights = sampling_weights(shares, certainty)
+    shared = shared_by_all(teacher, faces)
 
-    def batch(generator: torch.Generator) -> tuple[torch.Tensor, ...]:
-        rows = torch.multinomial(weights, IMAGE_BATCH, replacement=True, generator=generator)
+    def loss(generator: torch.Generator) -> torch.Tensor:
+        pixels, shares = faces.draw(IMAGE_BATCH, generator)
         # Of the captions that speak of an expression, those that are true of the face come far more often.
-        fitting = agreement(spoken[telling], shares[rows]) ** 6
+        fitting = agreement(spoken[telling], shares) ** 6
         chosen = telling[torch.multinomial(fitting + 1e-6, 1, generator=generator).flatten()]
         about = torch.rand(IMAGE_BATCH, generator=generator) < FACE_SHARE
         other = plain[torch.randint(len(plain), (IMAGE_BATCH,), generator=generator)]
         chosen = torch.where(about, chosen, other)
         factors = draw_factors(mentions[chosen], generator)
-        x = views(pixels[rows], factors, generator)
-        return x, shares[rows], factors, spoken[chosen], speaks[chosen], mentions[chosen], sentences[chosen]
+        distilled, pooled, belief = distillation_loss(tower, teacher, shared, views(pixels, factors, generator), shares)
+        table = truth_table(spoken[chosen], speaks[chosen], mentions[chosen], belief, factors)
+        return distilled + contrastive_loss(tower, pooled, sentences[chosen], table)
 
-    torch.manual_seed(SEED)
-    tower = ImageTower(encoder.text_model.config.hidden_size)
-
-    @torch.inference_mode()
-    def accuracy() -> str:
-        prompts = build_prompts(CLASSES, "ensemble10")
-        texts = encoder.encode(tokenizer, [prompt for group in prompts for prompt in group])
+    def by_words(x: torch.Tensor) -> torch.Tensor:
+        texts = encoder.encode(
+            tokenizer, [prompt for group in build_prompts(CLASSES, "ensemble10") for prompt in group]
+        )
         prototypes = F.normalize(tower.caption_projection(texts), dim=-1).unflatten(0, (len(CLASSES), -1)).mean(1)
-        lines = []
-        for path, images, truth in checks:
-            embeds = torch.cat([tower.visual_projection(tower(plain_views(part))[1]) for part in images.split(512)])
-            war, uar = war_uar((embeds @ prototypes.T).argmax(1), truth)
-            lines.append(f"{path.parent.name} WAR {war:.1f} UAR {uar:.1f}")
-        return "; ".join(lines)
+        return tower.visual_projection(tower(x)[1]) @ prototypes.T
 
-    generator = torch.Generator().manual_seed(SEED)
-    sample = torch.randperm(len(pixels), generator=generator)[:1024]
-    factors = draw_factors(torch.full((len(sample), len(FACTORS)), -1), generator)
-    shared_feature = mean_feature(teacher, views(pixels[sample], factors, generator))
-    loss = alignment_loss(tower, teacher, shared_feature, batch)
     fit(
-        "image",
+        "both",
         tower,
         loss,
         steps=steps,
-        learning_rate=1e-3,
+        learning_rate=5e-4,
         weight_decay=0.05,
-        state=work / "image.pt",
-        seed=SEED,
-        save_every=500,
-        after_save=accuracy,
+        hidden=tower.hidden(),
+        state=work / "both.pt",
+        seed=SEED + 1,
+        after_save=lambda: accuracy(checks, by_words),
     )
-    return tower
+
+
+@torch.inference_mode()
+def accuracy(
+    checks: list[tuple[Path, torch.Tensor, torch.Tensor]], score: Callable[[torch.Tensor], torch.Tensor]
+) -> str:
+    """``score`` gives views (B, 1, 48, 48) a score for each of CLASSES, and may give more."""
+    lines = []
+    for path, images, truth in checks:
+        scores = torch.cat([score(plain_views(part))[:, : len(CLASSES)] for part in images.split(512)])
+        war, uar = war_uar(scores.argmax(1), truth)
+        lines.append(f"{path.parent.name} WAR {war:.1f} UAR {uar:.1f}")
+    return "; ".join(lines)
 
 
 def train_head(towers: Path, data: Path, work: Path) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """``python -m training.mini.teacher``: trains the convnet that the image tower learns from, on the votes of FER+.
 
-Faces and votes come in, a map of features (6 x 6) and the vote shares come out. A ViT learns slowly from 27,000 faces;
-a convnet does not. A stopped training resumes from ``--work``.
+Faces and votes come in, maps of features (6 x 6) and the vote shares come out. A ViT learns slowly from 27,000 faces;
+a convnet does not. A stopped training resumes from ``--work``. What it wrote in 1,000 steps lies beside this file, ``teacher.safetensors``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from .images import draw_factors, load_votes, views
 from .loop import fit
 
 CHANNELS = 192
+MAPS = (384, CHANNELS, CHANNELS)  # channels; the first map is 12 x 12, and its squares of four are stacked
 BATCH = 256
 SEED = 0
 
@@ -44,7 +45,8 @@ class Block(nn.Module):
 
 
 class TeacherNet(nn.Module):
-    """Grey views (B, 1, 48, 48) -> a map (B, 192, 6, 6); logits of the eight categories (B, 8) and of each factor."""
+    """Grey views (B, 1, 48, 48) -> what its last three blocks hand on, maps (B, C, 6, 6) with C of ``MAPS``; logits of the
+    eight categories (B, 8) and of each factor."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,10 +59,14 @@ class TeacherNet(nn.Module):
             nn.Linear(CHANNELS, size) for size in (len(CATEGORIES), *(len(values) for values in FACTORS.values()))
         )
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        feature_map = self.norm(self.blocks(self.stem(x.contiguous(memory_format=torch.channels_last)))).relu()
-        pooled = F.dropout(feature_map.mean((2, 3)), 0.2, self.training)
-        return feature_map, [head(pooled) for head in self.heads]
+    def forward(self, x: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        h = self.blocks[1](self.blocks[0](self.stem(x.contiguous(memory_format=torch.channels_last))))
+        maps = [F.pixel_unshuffle(self.blocks[2].norms[0](h).relu(), 2)]
+        h = self.blocks[2](h)
+        maps.append(self.blocks[3].norms[0](h).relu())
+        maps.append(self.norm(self.blocks[3](h)).relu())
+        pooled = F.dropout(maps[-1].mean((2, 3)), 0.2, self.training)
+        return maps, [head(pooled) for head in self.heads]
 
 
 def sampling_weights(shares: torch.Tensor, certainty: torch.Tensor) -> torch.Tensor:

@@ -202,14 +202,15 @@ def imitation_loss(
     shares = [int(batch_size * share) for share in GROUP_SHARES]
 
     def loss(generator: torch.Generator) -> torch.Tensor:
-        ids, targets = [], []
+        outputs, targets = [], []
         for rows, target, share in zip(encoded, vectors, shares):
             chosen = torch.randint(len(rows), (share,), generator=generator)
-            ids += [rows[i] for i in chosen.tolist()]
+            # Padded group by group, for captions are several times as long as words.
+            batch = tokenizer.pad({"input_ids": [rows[i] for i in chosen.tolist()]}, return_tensors="pt")
+            outputs.append(tower(**batch))
             targets.append(target[chosen])
-        batch = tokenizer.pad({"input_ids": ids}, return_tensors="pt")
         target = torch.cat(targets)
-        student = F.normalize(tower.sentence_head(tower(**batch)).float(), dim=-1)
+        student = F.normalize(tower.sentence_head(torch.cat(outputs)).float(), dim=-1)
         cosine = 1 - (student * target).sum(-1).mean()
         wanted = (20 * target @ target.T).softmax(-1)
         return 5 * cosine + F.cross_entropy(20 * student @ target.T, wanted)

@@ -6,8 +6,6 @@ later folded into the text tower (``text.py``).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -15,7 +13,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from .captions import CATEGORIES, NOT_MENTIONED, agreement
 from .images import SIZE
-from .teacher import CHANNELS, TeacherNet
+from .teacher import MAPS, TeacherNet
 
 PROJECTION_DIM = 128
 VISION = CLIPVisionConfig(
@@ -29,10 +27,11 @@ VISION = CLIPVisionConfig(
     projection_dim=PROJECTION_DIM,
     attn_implementation="eager",  # its backward pass is 10 times faster than sdpa's in bf16 on a CPU
 )
+LAYERS = (2, 4, 6)  # of the tower, which imitate the teacher's maps
 
 
 class ImageTower(nn.Module):
-    """CLIP's image side, the captions' projection, and two heads that exist only for distillation."""
+    """CLIP's image side, the captions' projection, and heads that exist only for distillation."""
 
     def __init__(self, sentence_dim: int) -> None:
         super().__init__()
@@ -42,13 +41,17 @@ class ImageTower(nn.Module):
         self.visual_projection = nn.Linear(VISION.hidden_size, PROJECTION_DIM, bias=False)
         self.caption_projection = nn.Linear(sentence_dim, PROJECTION_DIM, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(2.6592))
-        self.token_head = nn.Linear(VISION.hidden_size, CHANNELS)
+        self.token_heads = nn.ModuleList(nn.Linear(VISION.hidden_size, channels) for channels in MAPS)
         self.vote_head = nn.Linear(VISION.hidden_size, len(CATEGORIES))
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Grey views (B, 1, 48, 48) -> patch tokens (B, 36, 192) and the pooled output (B, 192)."""
-        output = self.vision_model(x.expand(-1, 3, -1, -1))
-        return output.last_hidden_state[:, 1:], output.pooler_output
+    def forward(self, x: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Grey views (B, 1, 48, 48) -> patch tokens (B, 36, 192) after each of ``LAYERS``, and the pooled output (B, 192)."""
+        output = self.vision_model(x.expand(-1, 3, -1, -1), output_hidden_states=True)
+        return [output.hidden_states[layer][:, 1:] for layer in LAYERS], output.pooler_output
+
+    def hidden(self) -> list[nn.Parameter]:
+        """The matrices inside the transformer."""
+        return [value for value in self.vision_model.encoder.parameters() if value.ndim == 2]
 
 
 def grid_positions() -> torch.Tensor:
@@ -63,10 +66,11 @@ def grid_positions() -> torch.Tensor:
 
 
 @torch.no_grad()
-def mean_feature(teacher: TeacherNet, x: torch.Tensor) -> torch.Tensor:
-    """The teacher's mean feature (CHANNELS,) over views (N, 1, 48, 48): what all faces share, and no tower need imitate."""
+def mean_features(teacher: TeacherNet, x: torch.Tensor) -> list[torch.Tensor]:
+    """Of each of the teacher's maps, the mean (C,) over views (N, 1, 48, 48): what all faces share, and no tower need imitate."""
     teacher.eval()
-    return torch.stack([teacher(part)[0].mean((0, 2, 3)) for part in x.split(256)]).mean(0)
+    parts = [[feature.mean((0, 2, 3)) for feature in teacher(part)[0]] for part in x.split(256)]
+    return [torch.stack(features).mean(0) for features in zip(*parts)]
 
 
 def truth_table(
@@ -82,37 +86,39 @@ def truth_table(
     return same.all(-1) * torch.where(speaks[None], agreement(spoken, belief), 1.0)
 
 
-def alignment_loss(
-    tower: ImageTower,
-    teacher: TeacherNet,
-    shared_feature: torch.Tensor,
-    batch: Callable[[torch.Generator], tuple[torch.Tensor, ...]],
-) -> Callable[[torch.Generator], torch.Tensor]:
-    """Contrastive loss in which every true caption is a positive, vote shares, and the imitation of the teacher, token by token.
+def distillation_loss(
+    tower: ImageTower, teacher: TeacherNet, shared_features: list[torch.Tensor], x: torch.Tensor, shares: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Vote shares, and the imitation of the teacher, token by token.
 
-    ``shared_feature`` (CHANNELS,) is taken off the teacher's map before tokens are compared with it. ``batch`` gives views
-    (B, 1, 48, 48), vote shares (B, 8), factors (B, F), and of B captions: distributions (B, 8), whether they speak of the
-    expression (B,), the factors they mention (B, F) and their sentence embeddings (B, sentence_dim).
+    ``shared_features`` are taken off the teacher's maps before tokens are compared with them. Of views ``x`` (B, 1, 48, 48) with vote shares
+    (B, 8), gives the loss, the pooled output (B, 192) and what the faces are believed to show (B, 8).
     """
-    teacher.eval()
+    with torch.no_grad():
+        maps, teacher_logits = teacher(x)
+    # Ten votes are a small sample; the teacher, who saw all faces, knows what others would have said.
+    belief = 0.5 * shares + 0.5 * teacher_logits[0].float().softmax(-1)
+    layers, pooled = tower(x)
+    loss = F.cross_entropy(tower.vote_head(pooled).float(), belief)
+    # What the last layer imitates, the image's embedding is made of; the others show the way there.
+    for tokens, head, feature_map, shared, weight in zip(layers, tower.token_heads, maps, shared_features, (1, 1, 2)):
+        said = head(F.layer_norm(tokens, tokens.shape[-1:])).float()
+        wanted = feature_map.flatten(2).mT.float() - shared  # (B, 36, C)
+        loss = loss + weight * (1 - F.cosine_similarity(said, wanted, dim=-1).mean())
+    return loss, pooled, belief
 
-    def loss(generator: torch.Generator) -> torch.Tensor:
-        x, shares, factors, spoken, speaks, mentions, sentences = batch(generator)
-        with torch.no_grad():
-            feature_map, teacher_logits = teacher(x)
-        # Ten votes are a small sample; the teacher, who saw all faces, knows what others would have said.
-        belief = 0.5 * shares + 0.5 * teacher_logits[0].float().softmax(-1)
-        tokens, pooled = tower(x)
-        wanted = feature_map.flatten(2).mT.float() - shared_feature  # (B, 36, CHANNELS)
-        imitation = 1 - F.cosine_similarity(tower.token_head(tokens).float(), wanted, dim=-1).mean()
-        votes = F.cross_entropy(tower.vote_head(pooled).float(), belief)
 
-        image = F.normalize(tower.visual_projection(pooled).float(), dim=-1)
-        text = F.normalize(tower.caption_projection(sentences).float(), dim=-1)
-        logits = tower.logit_scale.exp().clamp(max=100) * image @ text.T  # (B, B)
-        table = truth_table(spoken, speaks, mentions, belief, factors)
-        contrast = F.cross_entropy(logits, table / table.sum(1, keepdim=True).clamp(min=1e-6))
-        contrast = contrast + F.cross_entropy(logits.T, table.T / table.T.sum(1, keepdim=True).clamp(min=1e-6))
-        return contrast / 2 + 2 * imitation + votes
-
-    return loss
+def contrastive_loss(
+    tower: ImageTower,
+    pooled: torch.Tensor,
+    sentences: torch.Tensor,
+    table: torch.Tensor,
+) -> torch.Tensor:
+    """CLIP's loss between pooled outputs (B, 192) and sentence embeddings (B, sentence_dim), in which every true caption is a
+    positive: ``table`` (B, B), of ``truth_table``."""
+    image = F.normalize(tower.visual_projection(pooled).float(), dim=-1)
+    text = F.normalize(tower.caption_projection(sentences).float(), dim=-1)
+    logits = tower.logit_scale.exp().clamp(max=100) * image @ text.T  # (B, B)
+    of_images = F.cross_entropy(logits, table / table.sum(1, keepdim=True).clamp(min=1e-6))
+    of_captions = F.cross_entropy(logits.T, table.T / table.T.sum(1, keepdim=True).clamp(min=1e-6))
+    return (of_images + of_captions) / 2

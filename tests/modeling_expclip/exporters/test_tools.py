@@ -131,6 +131,8 @@ def test_verify_asks_each_tool_that_is_installed(merged, capsys):
     assert main(["verify", "--model", str(merged)]) == 0
     printed = capsys.readouterr().out
     assert [tool for tool in installed if f"{tool}: largest difference" not in printed] == []
+    named = re.findall("not asked, for not installed or too old: (.+)", printed)
+    assert named == ([", ".join(tool for tool in tools if tool not in installed)] if len(installed) < 3 else [])
 
 
 @pytest.mark.parametrize("name", ["onnx/model.onnx", "onnx/text_model_quantized.onnx"])

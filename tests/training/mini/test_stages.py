@@ -12,11 +12,12 @@ from PIL import Image as Pictures
 
 from modeling_expclip.checkpoint.load import load_checkpoint
 from tests.conftest import picture
-from training.mini.__main__ import train_image
+from training.mini.__main__ import TEACHER, Faces, train_both, train_image
 from training.mini.captions import caption_pool
 from training.mini.export import export_towers
-from training.mini.images import load_votes
-from training.mini.teacher import TeacherNet, load_teacher, sampling_weights, save_teacher, train
+from training.mini.images import load_faces, load_votes, plain_views
+from training.mini.score import war_uar
+from training.mini.teacher import MAPS, TeacherNet, load_teacher, sampling_weights, save_teacher, train
 from training.mini.text import load_text_tower, train_tokenizer
 from training.mini.towers import PROJECTION_DIM
 
@@ -67,9 +68,17 @@ def test_a_teacher_is_kept_in_half_precision(tmp_path):
     save_teacher(teacher, tmp_path / "teacher.safetensors")
     again = load_teacher(tmp_path / "teacher.safetensors")
     (features, logits), (other, other_logits) = teacher(x), again(x)
-    assert features.shape == (4, 192, 6, 6) and logits[0].shape == (4, 8)
+    assert [each.shape for each in features] == [(4, channels, 6, 6) for channels in MAPS] and logits[0].shape == (4, 8)
     torch.testing.assert_close(other, features, atol=0.02, rtol=0.02)
     torch.testing.assert_close(other_logits[0], logits[0], atol=0.02, rtol=0.02)
+
+
+def test_the_shipped_teacher_knows_faces_it_has_not_seen(shared):
+    pixels, truth = load_faces(shared / "data" / "facial_expressions" / "validation.parquet")
+    teacher = load_teacher(TEACHER)
+    guess = torch.cat([teacher(plain_views(part))[1][0][:, :7].argmax(1) for part in pixels.split(256)])
+    war, uar = war_uar(guess, truth)
+    assert war > 79 and uar > 58, (war, uar)
 
 
 def test_faces_and_votes_become_towers(votes, tmp_path):
@@ -77,8 +86,9 @@ def test_faces_and_votes_become_towers(votes, tmp_path):
     train_tokenizer([caption.text for caption in pool]).save_pretrained(tmp_path / "tokenizer")
     text = load_text_tower(tmp_path, PROJECTION_DIM)
     teacher = train(votes, tmp_path, steps=1).eval().requires_grad_(False)
-    faces = load_votes(votes)
-    image = train_image(pool, text, teacher, faces, [], tmp_path, steps=2)
+    faces = Faces(votes)
+    image = train_image(teacher, faces, [], tmp_path, steps=2)
+    train_both(pool, text, image, teacher, faces, [], tmp_path, steps=2)
     export_towers(*text, image, tmp_path / "towers")
     model, processor = load_checkpoint(tmp_path / "towers")
     assert model.num_parameters() * 4 < 16e6, "bytes in float32"
