@@ -17,9 +17,10 @@ space: .venv/installed
 browser: .venv/installed
 	$(BIN)/python -m space.browser.assemble --output dist/browser $(if $(YUNET),--yunet "$(YUNET)")
 
-# Two processes of one thread each: most tests are too small for more.
+# Two processes of one thread each: most tests are too small for more. Ray's come after, for a cluster takes the whole machine.
 test: .venv/installed lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/test_ray.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_ray.py
 
 # The core tests with the oldest and the newest libraries, and other Pythons; .ci/compatibility says more.
 compatibility: .venv/installed
