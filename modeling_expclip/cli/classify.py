@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..media import table
+from ..media.label_sets import Words
 from ..system.terminal import printable
 from .exit_codes import NOTHING_CLASSIFIED, OK
 from .journal import Journal
 from .options import add_model
-from .words import add_words, labels_of, prompts_of
+from .words import add_words, words_of
 
 if TYPE_CHECKING:
     from ..media.plot import Timelines
@@ -109,8 +110,9 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    labels, top_k = labels_of(arguments), arguments.top_k
-    words = {"labels": labels, "prompts": prompts_of(arguments)}
+    said, top_k = words_of(arguments), arguments.top_k
+    words = Words.choose(**said)
+    labels = words.labels
 
     from ..media.analyzer import FPS, FaceAnalyzer
     from ..media.classify import Classifier
@@ -124,7 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check(arguments, bool(videos))
     table.Layout(labels, bool(videos), top_k).check()
     analysis, video = _analysis(arguments), _video(arguments)
-    timelines = None if arguments.plot is None else Timelines(videos, arguments.plot, labels)
+    timelines = None if arguments.plot is None else Timelines(videos, arguments.plot, words)
     output, journal = arguments.output, None
     found_by: str | None = None
     if output is not None:
@@ -134,7 +136,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(detector, file=sys.stderr)
         found_by, analysis["detector"] = detector.name, detector.source
     if output is not None:
-        identity = _identity(arguments, sources) | words | analysis | video | {"detector": found_by}
+        identity = _identity(arguments, sources) | _scoring(words) | analysis | video | {"detector": found_by}
         journal = Journal(output, identity, arguments.overwrite)
     summary, finished, unfinished = table.Summary(), False, False
     try:
@@ -159,7 +161,7 @@ def run(arguments: argparse.Namespace) -> int:
             first = first_images(sources, video["fps"] or FPS, arguments.frames_fps)
             if (warning := crops_warning(first)) is not None:
                 print(f"{warning}: add --faces to find faces first, or --no-faces if they are crops", file=sys.stderr)
-        for found in Classifier(analyzer, words, video)(sources, None if journal is None else journal.reached):
+        for found in Classifier(analyzer, said, video)(sources, None if journal is None else journal.reached):
             for row in found.rows:
                 summary.add(row)
             if timelines is not None:
@@ -228,6 +230,12 @@ def _identity(arguments: argparse.Namespace, sources: list[Source]) -> dict[str,
     # Their rows are known by number, so they must be the same files.
     tables = [Path(source.path) for source in sources if source.kind == "table" and source.error is None]
     return identity | ({"tables": _stats(tables)} if tables else {})
+
+
+def _scoring(words: Words) -> dict[str, Any]:
+    """None, not False, where labels are scored against each other: then the runs of earlier versions may be finished."""
+    by_themselves = {"multi_label": words.multi_label or None, "contrasts": words.contrasts}
+    return {"labels": words.labels, "prompts": words.prompts} | by_themselves
 
 
 def _stats(files: list[Path]) -> list[tuple[str, int, int]]:

@@ -22,8 +22,9 @@ from urllib.parse import unquote
 
 from PIL import Image, UnidentifiedImageError
 
-from modeling_expclip import LABEL_SETS, PROMPT_SETS
+from modeling_expclip import LABEL_SETS, PROMPT_SETS, WORD_SETS
 from modeling_expclip.media.images import open_image
+from modeling_expclip.media.label_sets import ACTION_UNITS, Words
 from modeling_expclip.media.video import VideoLimits, open_video
 
 from .uploads import KEPT_MINUTES
