@@ -108,6 +108,12 @@ WORD_SETS: dict[str, tuple[str, ...] | Mapping[str, Any]] = {
 ALL_SETS = (*LABEL_SETS, *WORD_SETS)
 
 
+def best_label(scores: Mapping[str, float], multi_label: bool) -> str | None:
+    """The most probable; scored one by one, None where no label is more probable than what it is scored against."""
+    best = max(scores, key=scores.__getitem__)
+    return None if multi_label and scores[best] < 0.5 else best
+
+
 @dataclass(frozen=True)
 class Words:
     """The labels of a call and how they are scored.
@@ -152,13 +158,8 @@ class Words:
         return cls(chosen, prompts, multi_label or contrasts is not None, contrasts, axes)
 
     def answer(self, scores: Sequence[float]) -> dict[str, Any]:
-        """`{"label", "scores"}` from the probabilities of a face.
-
-        `label` is the most probable. Scored one by one, it is None where no label is more probable than what it is scored
-        against, and for axes, which are no labels.
-        """
+        """`{"label", "scores"}` from the probabilities of a face; the label of axes, which are no labels, is None."""
         if self.axes:
             return {"label": None, "scores": {name: 2 * score - 1 for name, score in zip(self.labels, scores)}}
         named = dict(zip(self.labels, scores))
-        best = max(named, key=named.__getitem__)
-        return {"label": None if self.multi_label and named[best] < 0.5 else best, "scores": named}
+        return {"label": best_label(named, self.multi_label), "scores": named}
