@@ -23,15 +23,15 @@ ACTION_UNITS: dict[str, tuple[str, str]] = {
     "AU7 lids tightened": ("a face with narrowed, squinting eyes", "a face with relaxed eyes"),
     "AU9 nose wrinkled": ("a face with a wrinkled nose", "a face with a smooth nose"),
     "AU10 upper lip raised": ("a face with a raised upper lip", "a face with relaxed lips"),
-    "AU12 lip corners pulled up": ("a smiling mouth with raised lip corners", "a serious mouth with straight lips"),
+    "AU12 lip corners pulled up": ("a smiling mouth", "a straight mouth"),
     "AU14 lip corners tightened": ("a face with dimples beside tight lip corners", "a face with relaxed lip corners"),
-    "AU15 lip corners pulled down": ("a mouth with lowered lip corners", "a mouth with straight lips"),
+    "AU15 lip corners pulled down": ("a mouth with lowered corners", "a straight mouth"),
     "AU17 chin raised": ("a face with a raised, wrinkled chin", "a face with a relaxed chin"),
     "AU18 lips puckered": ("a face with puckered lips", "a face with relaxed lips"),
     "AU20 lips stretched": ("a face with lips stretched sideways", "a face with relaxed lips"),
     "AU23 lips tightened": ("a face with tight, narrow lips", "a face with relaxed lips"),
     "AU24 lips pressed": ("a face with lips pressed together", "a face with relaxed lips"),
-    "AU25 lips parted": ("a face with parted lips and visible teeth", "a face with closed lips"),
+    "AU25 lips parted": ("a face with parted lips", "a face with closed lips"),
     "AU26 jaw dropped": ("a face with an open mouth and a dropped jaw", "a face with a closed mouth"),
     "AU27 mouth stretched": ("a face with a wide open, screaming mouth", "a face with a closed mouth"),
     "AU28 lips sucked in": ("a face with lips sucked in", "a face with relaxed lips"),
@@ -40,7 +40,7 @@ ACTION_UNITS: dict[str, tuple[str, str]] = {
 
 
 def _looks(words: str) -> tuple[str, ...]:
-    return tuple(f"a {word} face" for word in words.split())
+    return tuple(f"someone who looks {word}" for word in words.split())
 
 
 # The two axes of Russell's circumplex (1980), each from several pairs of opposite words.
