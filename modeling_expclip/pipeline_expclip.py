@@ -34,7 +34,7 @@ _KEPT_PROTOTYPES = 64
 _CROPS_BATCH = 64
 _IMAGE_SIDE = ("vision_model", "visual_projection")
 _COLUMNS = 1021
-_NEAR = 0.5  # cosine, around the references' mean, above which a reference means the label itself
+NEAR = 0.5  # cosine, around the references' mean, above which a reference means the label itself
 _DEFAULT_LABELS = choose_labels()
 
 
@@ -225,7 +225,7 @@ class FacialExpressionPipeline(Pipeline):
             # around their own mean, the references do not all lie on one side.
             mean = references[0].mean(0)
             around = [torch.nn.functional.normalize(part[0] - mean, dim=-1) for part in (own, references)]
-            blocks.append(around[0] @ around[1].T <= _NEAR)  # (free, R)
+            blocks.append(around[0] @ around[1].T <= NEAR)  # (free, R)
         if sides:
             texts = tuple(dict.fromkeys(text for _, *both in sides for side in both for text in side))
             embeds = dict(zip(texts, self._kept((texts, ("{}",)), self._encode_prototypes)))
