@@ -213,7 +213,9 @@ def test_agents_find_described_tools_that_answer_json(server, short_video, yunet
     tool = next(tool for tool in tools if tool.name == "classify")
     assert "not what a person feels" in tool.description
     fields = tool.inputSchema["properties"]
-    assert list(fields) == ["image", "labels", "prompts", "details", "multi_label"] and tool.inputSchema["required"] == ["image"]
+    assert list(fields) == ["image", "labels", "prompts", "details", "multi_label"] and tool.inputSchema[
+        "required"
+    ] == ["image"]
     assert "format" not in fields["image"]  # Gradio's says that any address is read
     assert "seven basic expressions" in fields["labels"]["description"]
     # Gradio passes on the first line of each.
