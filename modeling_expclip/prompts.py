@@ -220,22 +220,20 @@ def check_contrasts(
         raise ValueError(f"contrasts are given for {', '.join(others)}, which is not among the labels")
     checked = []
     for label, pair in contrasts.items():
-        if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
-            raise ValueError(
-                f"the contrast of {label!r} must be a pair (positive prompt, negative prompt), got {pair!r}"
-            )
+        pair = pair if isinstance(pair, (list, tuple)) and len(pair) == 2 else [pair]
         sides = [
-            (side,) if isinstance(side, str) else tuple(side) if isinstance(side, Sequence) else () for side in pair
+            (side,) if isinstance(side, str) else tuple(side) if isinstance(side, (list, tuple)) else ()
+            for side in pair
         ]
-        for side in sides:
-            if not side or not all(isinstance(prompt, str) and prompt.strip() for prompt in side):
-                raise ValueError(
-                    f"each side of the contrast of {label!r} must be a prompt or a list of prompts, got {pair!r}"
-                )
-            for prompt in side:
-                _check_text("prompt", prompt)
-        if both := {*sides[0]} & {*sides[1]}:
-            raise ValueError(f"the contrast of {label!r} has the same prompt on both sides: {min(both)!r}")
+        texts = [text for side in sides for text in side]
+        strings = all(sides) and all(isinstance(text, str) and text.strip() for text in texts)
+        if len(sides) != 2 or not strings or {*sides[0]} & {*sides[1]}:
+            raise ValueError(
+                f"the contrast of {label!r} must be a pair (positive, negative), each a prompt or a list of prompts, no prompt on "
+                f"both sides; got {pair!r}"
+            )
+        for text in texts:
+            _check_text("prompt", text)
         checked.append((label, sides[0], sides[1]))
     return tuple(checked)
 
