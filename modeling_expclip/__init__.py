@@ -26,6 +26,7 @@ _HOMES = {
     "FaceDetector": ".media.detectors",
     "Face": ".media.faces",
     "VideoLimits": ".media.video",
+    "WORD_SETS": ".media.label_sets",
     "convert": ".checkpoint.convert",
     "convert_released": ".checkpoint.convert",
     "export": ".exporters.export",
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from .media.analyzer import FaceAnalyzer as FaceAnalyzer
     from .media.detectors import FaceDetector as FaceDetector
     from .media.faces import Face as Face
+    from .media.label_sets import WORD_SETS as WORD_SETS
     from .media.scorer import ExpressionScorer as ExpressionScorer
     from .media.video import VideoLimits as VideoLimits
     from .modeling_expclip import ExpCLIPModel as ExpCLIPModel

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,22 @@ from transformers import AutoModel, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .processing_expclip import check_sides, open_image, to_pil_processor
-from .prompts import DEFAULT_PROMPTS, build_prompts, check_labels, check_prompts, choose_labels
+from .prompts import (
+    DEFAULT_PROMPTS,
+    REFERENCES,
+    build_prompts,
+    check_contrasts,
+    check_labels,
+    check_prompts,
+    choose_labels,
+)
 
 _TEXT_BATCH = 128
 _KEPT_PROTOTYPES = 64
 _CROPS_BATCH = 64
 _IMAGE_SIDE = ("vision_model", "visual_projection")
 _COLUMNS = 1021
+NEAR = 0.5  # cosine, around the references' mean, above which a reference means the label itself
 _DEFAULT_LABELS = choose_labels()
 
 
@@ -40,6 +49,8 @@ class FacialExpressionPipeline(Pipeline):
     >>> recognize(["a.jpg", "b.jpg"], candidate_labels=["bored", "excited"], batch_size=2)
     >>> recognize("face.jpg", label_set="mafw", prompts="photo", top_k=3)
     >>> recognize("face.jpg", hypothesis_template="a {} person")
+    >>> recognize("face.jpg", candidate_labels=["smiling", "bored"], multi_label=True)
+    >>> recognize("face.jpg", contrasts={"smiling": ("a smiling face", "a serious face")})
     ```
 
     Photos with several people and videos are read by ``modeling_expclip.FaceAnalyzer``, which finds the faces first.
@@ -53,7 +64,7 @@ class FacialExpressionPipeline(Pipeline):
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.image_processor: Any = to_pil_processor(self.image_processor)
-        self._prototypes: dict[tuple, torch.Tensor] = {}
+        self._prototypes: dict[tuple, Any] = {}
         self._prototypes_of: bytes | None = None  # the digest of the weights that made them
 
     def __call__(self, images: Any, candidate_labels: Sequence[str] | None = None, **kwargs: Any) -> Any:
@@ -66,6 +77,11 @@ class FacialExpressionPipeline(Pipeline):
                 expressions (``rafdb``).
             prompts: a prompt set's name (``PROMPT_SETS``) or own templates. Default: ``ensemble10``.
             hypothesis_template: or one template, as in the stock zero-shot pipelines.
+            multi_label: score each label by itself instead of against the other labels: its scores are independent of them, lie
+                between 0 and 1 and need not sum to one.
+            contrasts: what labels are scored against: label -> (positive prompt, negative prompt), each a prompt as it reaches the
+                text tower, or a list of prompts. They imply ``multi_label``, and are the labels where no others are given. A label
+                without one is scored against eight basic expressions but those that mean the label itself.
             top_k: the number of labels returned. Default: all.
             timeout: seconds, for images given by URL.
             batch_size: images a forward pass. Default: 64 for a list or dataset, for small batches are slow where other work keeps
@@ -73,8 +89,8 @@ class FacialExpressionPipeline(Pipeline):
 
         Returns:
             for one image a list of ``{"label", "score"}``, most probable first; for a list of images a list of such lists, for a
-            dataset or generator an iterator of them. Scores are the softmax over all labels of the logits, averaged over a label's
-            prompts as in the paper.
+            dataset or generator an iterator of them. Scores are the softmax of the logits, averaged over a label's prompts as in
+            the paper, over all labels; with ``multi_label``, over a label and what it is scored against.
 
         Raises ValueError for wrong labels, prompts or kinds of image, OSError for an image that cannot be read.
         """
@@ -99,6 +115,8 @@ class FacialExpressionPipeline(Pipeline):
         hypothesis_template=None,
         top_k=None,
         timeout=None,
+        multi_label=None,
+        contrasts=None,
         **others,
     ):
         if others:
@@ -107,13 +125,20 @@ class FacialExpressionPipeline(Pipeline):
                 "modeling_expclip.FaceAnalyzer (pip install expclip)"
             )
         labels: dict[str, Any] = {}
-        if candidate_labels is not None or label_set is not None:
-            labels["labels"] = choose_labels(candidate_labels, label_set)
+        if candidate_labels is not None or label_set is not None or contrasts is not None:
+            labels["labels"] = choose_labels(candidate_labels, label_set, contrasts)
         if hypothesis_template is not None:
             if prompts is not None:
                 raise ValueError("pass prompts or hypothesis_template, not both")
             prompts = [hypothesis_template]
         forward = dict(labels)
+        if contrasts is not None:
+            check_contrasts(contrasts, labels.get("labels", ()))
+            forward["contrasts"] = contrasts
+        if multi_label is not None:
+            if not isinstance(multi_label, bool) or (contrasts and not multi_label):
+                raise ValueError(f"multi_label must be True or False, and True with contrasts, got {multi_label!r}")
+            forward["multi_label"] = multi_label
         if prompts is not None:
             forward["prompts"] = check_prompts(prompts)
         if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
@@ -131,9 +156,11 @@ class FacialExpressionPipeline(Pipeline):
         model_inputs: dict[str, torch.Tensor],
         labels: tuple[str, ...] = _DEFAULT_LABELS,
         prompts: str | tuple[str, ...] = DEFAULT_PROMPTS,
+        multi_label: bool = False,
+        contrasts: Mapping[str, Any] | None = None,
     ) -> dict[str, torch.Tensor]:
         embeds = self.model.get_image_features(pixel_values=model_inputs["pixel_values"]).pooler_output  # (B, D)
-        return {"scores": self.probabilities(embeds, self.class_prototypes(labels, prompts))}
+        return {"scores": self.probabilities(embeds, *self.comparison(labels, prompts, multi_label, contrasts))}
 
     def postprocess(
         self,
@@ -145,8 +172,10 @@ class FacialExpressionPipeline(Pipeline):
         ranked = sorted(zip(scores, labels), key=lambda pair: -pair[0])
         return [{"label": label, "score": score} for score, label in ranked[:top_k]]
 
-    def probabilities(self, embeds: torch.Tensor, prototypes: torch.Tensor) -> torch.Tensor:
-        """Image embeddings (B, D), normalised or not, and class prototypes (labels, D) -> probabilities (B, labels) float32.
+    def probabilities(
+        self, embeds: torch.Tensor, prototypes: torch.Tensor, against: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Image embeddings (B, D), normalised or not, and a ``comparison`` -> probabilities (B, labels) float32.
 
         Raises ValueError where the embeddings are not finite.
         """
@@ -158,7 +187,56 @@ class FacialExpressionPipeline(Pipeline):
                 f"{self.model.name_or_path or 'the model'} answers with numbers that are not finite: its weights or its preprocessing "
                 "are damaged; `expclip verify` says more"
             )
-        return logits.softmax(-1)
+        if against is None:
+            return logits.softmax(-1)
+        own, others = logits.tensor_split([len(against)], -1)  # (B, labels), (B, references)
+        others = others[:, None].masked_fill(~against.to(others.device), -torch.inf)  # (B, labels, references)
+        return (own - others.logsumexp(-1)).sigmoid()
+
+    def comparison(
+        self,
+        labels: Sequence[str],
+        prompts: str | Sequence[str] = DEFAULT_PROMPTS,
+        multi_label: bool = False,
+        contrasts: Mapping[str, Any] | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What faces are compared with, for ``probabilities``; kept as ``class_prototypes`` are. Arguments as for a call.
+
+        Returns:
+            the prototypes of the labels, (labels, D), and None; or where each label is scored by itself, those of labels and
+            references, (labels + references, D), and which references each label is scored against, (labels, references) bool.
+        """
+        sides = check_contrasts(contrasts, labels := tuple(check_labels(labels)))
+        if not multi_label and not sides:
+            return self.class_prototypes(labels, prompts), None
+        self._forget_changed()
+        return self._kept((labels, check_prompts(prompts), sides), self._make_comparison)
+
+    def _make_comparison(
+        self, labels: tuple[str, ...], prompts: Any, sides: tuple
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        sided = [side[0] for side in sides]
+        free = tuple(label for label in labels if label not in sided)
+        own, references, blocks = [], [], []
+        if free:
+            own.append(self._kept((free, prompts), self._encode_prototypes))  # (free, D)
+            references.append(self._kept((REFERENCES, prompts), self._encode_prototypes))  # (R, D)
+            # CLIP's texts all lie close together; around their mean, what means the same still does. Something is always left:
+            # around their own mean, the references do not all lie on one side.
+            mean = references[0].mean(0)
+            around = [torch.nn.functional.normalize(part[0] - mean, dim=-1) for part in (own, references)]
+            blocks.append(around[0] @ around[1].T <= NEAR)  # (free, R)
+        if sides:
+            texts = tuple(dict.fromkeys(text for _, *both in sides for side in both for text in side))
+            embeds = dict(zip(texts, self._kept((texts, ("{}",)), self._encode_prototypes)))
+            for part, place in ((own, 1), (references, 2)):
+                part.append(
+                    torch.stack([sum(embeds[text] for text in side[place]) / len(side[place]) for side in sides])
+                )
+            blocks.append(torch.eye(len(sides), dtype=torch.bool, device=own[-1].device))
+        places = {label: place for place, label in enumerate((*free, *sided))}
+        order = [places[label] for label in labels]
+        return torch.cat([torch.cat(own)[order], *references]), torch.block_diag(*blocks)[order]
 
     def class_prototypes(self, labels: Sequence[str], prompts: str | Sequence[str] = DEFAULT_PROMPTS) -> torch.Tensor:
         """The prototype of each label, (labels, D) float32: the mean of its prompts' normalised embeddings.
@@ -170,19 +248,23 @@ class FacialExpressionPipeline(Pipeline):
         costs one reading of these weights a call. What is not in them, such as a hook or a number that a module keeps for itself, is
         not seen. Weights that cannot be read here (offloaded ones, some quantised ones) keep no prototypes.
         """
-        labels = tuple(check_labels(labels))
-        prompts = check_prompts(prompts)
+        self._forget_changed()
+        return self._kept((tuple(check_labels(labels)), check_prompts(prompts)), self._encode_prototypes)
+
+    def _forget_changed(self) -> None:
         digest = _text_digest(self.model)
         if digest is None or digest != self._prototypes_of:
             self._prototypes.clear()
             self._prototypes_of = digest
-        key = (labels, prompts)
+
+    def _kept(self, key: tuple, make: Callable[..., Any]) -> Any:
         found = self._prototypes.get(key)  # held here, for another thread may clear them
         if found is None:
+            found = make(*key)
             if len(self._prototypes) >= _KEPT_PROTOTYPES:
                 for oldest in list(self._prototypes)[:1]:  # a copy, for other threads may change it meanwhile
                     self._prototypes.pop(oldest, None)
-            found = self._prototypes[key] = self._encode_prototypes(labels, prompts)
+            self._prototypes[key] = found
         return found
 
     def _encode_prototypes(self, labels: tuple[str, ...], prompts: str | tuple[str, ...]) -> torch.Tensor:

@@ -144,7 +144,7 @@ def test_such_remote_code_is_found(code):
 
 def test_remote_code_is_short():
     lines = {name: len((LIBRARY / name).read_text().splitlines()) for name in CODE}
-    assert len(lines) == 5 and sum(lines.values()) <= 1000, lines
+    assert len(lines) == 5 and sum(lines.values()) <= 1120, lines
 
 
 def test_compatibility_names_tests_that_exist():

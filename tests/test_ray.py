@@ -353,6 +353,13 @@ def test_scorer_takes_arrays_and_names_a_missing_column(scorer, scores):
         scorer({"picture": pixels})
 
 
+def test_scorer_scores_labels_by_themselves(checkpoint):
+    one = ExpressionScorer(str(checkpoint), labels=["a"], prompts="photo", multi_label=True)
+    two = ExpressionScorer(str(checkpoint), labels=["a", "b"], prompts="photo", multi_label=True)
+    found, beside = (scorer({"image": [png(0)]}).to_pylist()[0]["a"] for scorer in (one, two))
+    assert found == pytest.approx(beside, abs=1e-6) and found < 1
+
+
 def test_scorer_refuses_wrong_arguments_at_once():
     with pytest.raises(ValueError, match="label"):
         ExpressionScorer(labels=[])

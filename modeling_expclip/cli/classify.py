@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..media import table
+from ..media.label_sets import Words
 from ..media.storage import is_stored
 from ..system.terminal import printable
 from .exit_codes import NOTHING_CLASSIFIED, OK
 from .journal import Journal
 from .options import add_model
-from .words import add_words, labels_of, prompts_of
+from .words import add_words, words_of
 
 if TYPE_CHECKING:
     from ..media.plot import Timelines
@@ -136,21 +137,22 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    labels, top_k = labels_of(arguments), arguments.top_k
-    words = {"labels": labels, "prompts": prompts_of(arguments)}
+    said, top_k = words_of(arguments), arguments.top_k
+    words = Words.choose(**said)
+    labels = words.labels
 
     from ..media.detectors import FaceDetector
 
     if arguments.engine == "ray":
         from . import on_ray
 
-        identity = _identity(arguments, [])
+        identity = _identity(arguments, []) | _scoring(words)
         analysis, video = _analysis(arguments), _video(arguments)
         if arguments.faces:  # "auto" is decided here, for all machines; where they keep YuNet's file is theirs to know
             detector = FaceDetector(arguments.detector or "auto")
             print(detector, file=sys.stderr)
             analysis["detector"] = arguments.detector if arguments.detector not in (None, "auto") else detector.name
-        return on_ray.run(arguments, words, analysis, video, identity, lambda videos: _check(arguments, videos))
+        return on_ray.run(arguments, said, analysis, video, identity, lambda videos: _check(arguments, videos))
     for name in ("actors", "actor_cpus", "actor_gpus", "part_size"):
         if getattr(arguments, name) is not None:
             raise ValueError(f"--{name.replace('_', '-')} is for many machines; add --engine ray")
@@ -168,7 +170,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check(arguments, bool(videos))
     table.Layout(labels, bool(videos), top_k).check()
     analysis, video = _analysis(arguments), _video(arguments)
-    timelines = None if arguments.plot is None else Timelines(videos, arguments.plot, labels)
+    timelines = None if arguments.plot is None else Timelines(videos, arguments.plot, words)
     output, journal = arguments.output, None
     found_by: str | None = None
     if output is not None:
@@ -178,7 +180,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(detector, file=sys.stderr)
         found_by, analysis["detector"] = detector.name, detector.source
     if output is not None:
-        identity = _identity(arguments, sources) | words | analysis | video | {"detector": found_by}
+        identity = _identity(arguments, sources) | _scoring(words) | analysis | video | {"detector": found_by}
         journal = Journal(output, identity, arguments.overwrite)
     summary, finished, unfinished = table.Summary(), False, False
     try:
@@ -203,7 +205,7 @@ def run(arguments: argparse.Namespace) -> int:
             first = first_images(sources, video["fps"] or FPS, arguments.frames_fps)
             if (warning := crops_warning(first)) is not None:
                 print(f"{warning}: add --faces to find faces first, or --no-faces if they are crops", file=sys.stderr)
-        for found in Classifier(analyzer, words, video)(sources, None if journal is None else journal.reached):
+        for found in Classifier(analyzer, said, video)(sources, None if journal is None else journal.reached):
             for row in found.rows:
                 summary.add(row)
             if timelines is not None:
@@ -273,6 +275,12 @@ def _identity(arguments: argparse.Namespace, sources: list[Source]) -> dict[str,
     here = [source for source in sources if source.error is None and not is_stored(source.path)]
     tables = [Path(source.path) for source in here if source.kind in ("table", "archive")]
     return identity | ({"tables": _stats(tables)} if tables else {})
+
+
+def _scoring(words: Words) -> dict[str, Any]:
+    """None, not False, where labels are scored against each other: then the runs of earlier versions may be finished."""
+    by_themselves = {"multi_label": words.multi_label or None, "contrasts": words.contrasts}
+    return {"labels": words.labels, "prompts": words.prompts} | by_themselves
 
 
 def _stats(files: list[Path]) -> list[tuple[str, int, int]]:

@@ -70,8 +70,8 @@ def run(
         check: raises ValueError for options that do not go together; is given whether there are videos.
     """
     _check(arguments)
-    folder, labels = Folder(arguments.output), words["labels"]
-    identity = identity | words | analysis | video
+    folder = Folder(arguments.output)
+    identity = identity | analysis | video
     scorer = ExpressionScorer(
         arguments.model,
         **words,
@@ -86,7 +86,7 @@ def run(
             stack.enter_context(held(lock, arguments.output, "--output"))
         plan = parts.Run.left(folder, identity)
         if plan is None:
-            plan = _begin(arguments, folder, identity, labels, video["fps"] or FPS, check)
+            plan = _begin(arguments, folder, identity, scorer.labels, video["fps"] or FPS, check)
             missing = plan.missing()
         else:
             missing = plan.missing()
@@ -161,7 +161,7 @@ def _share_out(
         todo = [{"name": plan.name(number), "part": plan.parts[number]} for number in missing]
         # Of its own block each, for an actor takes a block, and one that is lost is made again.
         table = ray.data.from_items(todo, override_num_blocks=min(len(todo), 10_000))
-        run = {"folder": plan.folder, "labels": words["labels"], "moving": plan.moving, "top_k": arguments.top_k}
+        run = {"folder": plan.folder, "labels": scorer.labels, "moving": plan.moving, "top_k": arguments.top_k}
         made = table.map_batches(
             PartWriter,
             fn_constructor_kwargs={"scorer": scorer, "words": words, "video": video, "cwd": os.getcwd(), "run": run},

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..prompts import LABEL_SETS, PROMPT_SETS, check_labels, check_prompts, label_set
+from ..media.label_sets import ALL_SETS
+from ..prompts import DEFAULT_LABEL_SET, PROMPT_SETS, check_labels, check_prompts
 
 _COMMENT = "#"
 
 
 def add_words(command: argparse.ArgumentParser, paths: argparse.Action) -> None:
-    """Adds `--labels`, `--label-set` and `--prompts`; `paths` is the command's argument for paths."""
+    """Adds `--labels`, `--label-set`, `--multi-label` and `--prompts`; `paths` is the command's argument for paths."""
     chosen = command.add_mutually_exclusive_group()
     chosen.add_argument(
         "--labels",
@@ -23,8 +24,15 @@ def add_words(command: argparse.ArgumentParser, paths: argparse.Action) -> None:
     )
     chosen.add_argument(
         "--label-set",
-        choices=LABEL_SETS,
-        help="or the labels of a benchmark (default: rafdb, which are happiness, sadness, neutral, anger, surprise, disgust, fear)",
+        choices=ALL_SETS,
+        help="or the labels of a benchmark (default: rafdb, which are happiness, sadness, neutral, anger, surprise, disgust, fear); "
+        "or action_units, whose scores are each unit's own; valence_arousal, whose two scores lie between -1 and 1; emonet40",
+    )
+    command.add_argument(
+        "--multi-label",
+        action="store_true",
+        help="score each label by itself, 0 to 1, instead of against the other labels; a row is without a label where no score "
+        "reaches one half",
     )
     command.add_argument(
         "--prompts",
@@ -37,23 +45,23 @@ def add_words(command: argparse.ArgumentParser, paths: argparse.Action) -> None:
     )
 
 
-def labels_of(arguments: argparse.Namespace) -> tuple[str, ...]:
-    """The labels that `--labels` or `--label-set` name.
+def words_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `--labels`, `--label-set`, `--multi-label` and `--prompts` say, as arguments of `FaceAnalyzer.photo`.
 
     Raises:
         ValueError: for labels that `check_labels` refuses, FileNotFoundError for a file that is not there.
     """
     given = arguments.labels
-    if given is None:
-        return label_set(arguments.label_set or "rafdb")
-    if _is_file_name(given):
-        return _read(Path(given))
+    return {
+        "labels": None if given is None else _read(Path(given)) if _is_file_name(given) else _listed(given),
+        "label_set": (arguments.label_set or DEFAULT_LABEL_SET) if given is None else None,
+        "prompts": check_prompts(arguments.prompts),
+        "multi_label": arguments.multi_label,
+    }
+
+
+def _listed(given: str) -> tuple[str, ...]:
     return tuple(check_labels(label.strip() for label in given.split(",")))
-
-
-def prompts_of(arguments: argparse.Namespace) -> str | tuple[str, ...]:
-    """The prompt set or templates that `--prompts` names. Raises ValueError for others than `check_prompts` takes."""
-    return check_prompts(arguments.prompts)
 
 
 def _is_file_name(given: str) -> bool:

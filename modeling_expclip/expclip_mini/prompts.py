@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 _ORDER = (
     "happiness",
@@ -110,6 +111,9 @@ _EXCEPTIONS: dict[str, dict[int, str]] = {
     "neutral": {7: "a good photo capturing someone's {noun} state."},
 }
 
+# What a label is scored against when it is scored by itself: chosen by tests/benchmarks/multi_label.py.
+REFERENCES = LABEL_SETS["ferplus"]
+
 DEFAULT_LABEL_SET = "rafdb"
 DEFAULT_PROMPTS = "ensemble10"
 
@@ -124,9 +128,16 @@ def label_set(name: str) -> tuple[str, ...]:
     return LABEL_SETS[name]
 
 
-def choose_labels(labels: Iterable[str] | None = None, name: str | None = None) -> tuple[str, ...]:
-    """Own labels, or those of the label set called ``name``, or else the seven basic expressions. Raises ValueError where both are given."""
+def choose_labels(
+    labels: Iterable[str] | None = None, name: str | None = None, contrasts: Mapping[str, Any] | None = None
+) -> tuple[str, ...]:
+    """Own labels, or those of the label set called ``name``, or those with contrasts, or else the seven basic expressions.
+
+    Raises ValueError where both own labels and a label set are given.
+    """
     if labels is None:
+        if name is None and isinstance(contrasts, Mapping) and contrasts:
+            return tuple(check_labels(contrasts))
         return label_set(DEFAULT_LABEL_SET if name is None else name)
     if name is not None:
         raise ValueError(f"own labels and the label set {name!r} were given; pass one of them")
@@ -190,6 +201,41 @@ def check_prompts(prompts: str | Sequence[str]) -> str | tuple[str, ...]:
             problem = f"knows no {', '.join(wrong)}" if wrong else "has no place for the label"
             raise ValueError(f"template {template!r} {problem}; write {{}}, {{noun}} or {{adjective}} in it")
     return templates
+
+
+def check_contrasts(
+    contrasts: Mapping[str, Any] | None, labels: Iterable[str]
+) -> tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]:
+    """The contrasts (label -> positive and negative, each a prompt or a list of prompts) as (label, positives, negatives).
+
+    Raises ValueError for what is no such pair, and for a label that is not among ``labels``.
+    """
+    if contrasts is None:
+        return ()
+    if not isinstance(contrasts, Mapping) or not contrasts:
+        raise ValueError(
+            f"contrasts must map labels to pairs, as in {{'smiling': ('a smiling face', 'a serious face')}}, got {contrasts!r}"
+        )
+    if others := [str(label) for label in contrasts if label not in (labels := tuple(labels))]:
+        raise ValueError(f"contrasts are given for {', '.join(others)}, which is not among the labels")
+    checked = []
+    for label, pair in contrasts.items():
+        pair = pair if isinstance(pair, (list, tuple)) and len(pair) == 2 else [pair]
+        sides = [
+            (side,) if isinstance(side, str) else tuple(side) if isinstance(side, (list, tuple)) else ()
+            for side in pair
+        ]
+        texts = [text for side in sides for text in side]
+        strings = all(sides) and all(isinstance(text, str) and text.strip() for text in texts)
+        if len(sides) != 2 or not strings or {*sides[0]} & {*sides[1]}:
+            raise ValueError(
+                f"the contrast of {label!r} must be a pair (positive, negative), each a prompt or a list of prompts, no prompt on "
+                f"both sides; got {pair!r}"
+            )
+        for text in texts:
+            _check_text("prompt", text)
+        checked.append((label, sides[0], sides[1]))
+    return tuple(checked)
 
 
 def build_prompts(labels: Iterable[str], prompts: str | Sequence[str] = DEFAULT_PROMPTS) -> list[list[str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from .. import MINI
 from ..checkpoint.load import load_checkpoint
 from ..exporters.runtimes import BACKENDS, exported_backend, load_image_tower
 from ..pipeline_expclip import FacialExpressionPipeline, several_images
-from ..prompts import DEFAULT_PROMPTS, choose_labels
+from ..prompts import DEFAULT_PROMPTS
 from .detectors import FaceDetector
 from .faces import DEFAULT_MARGIN, MAX_MARGIN, Detector
+from .label_sets import Words
 from .stream import FoundFaces, batched, find_faces, scale_pixels
 from .tracking import Sighting, follow, in_windows
 from .video import NO_LIMITS, Frame, VideoLimits, read_frames, sample_clip
@@ -52,6 +53,7 @@ class FaceAnalyzer:
     >>> analyzer = FaceAnalyzer()                                          # the embedded expclip-mini
     >>> analyzer.photo("group.jpg")                                        # a list of faces, the largest first
     >>> analyzer.photo("group.jpg", labels=["bored", "excited"])
+    >>> analyzer.photo("group.jpg", label_set="action_units")              # each scored by itself
     >>> for time_and_face in analyzer.video("talk.mp4", fps=2):            # who looks how, and when
     ...     print(time_and_face["time"], time_and_face["face"], time_and_face["label"])
     ```
@@ -130,23 +132,29 @@ class FaceAnalyzer:
         labels: Sequence[str] | None = None,
         label_set: str | None = None,
         prompts: str | Sequence[str] = DEFAULT_PROMPTS,
+        multi_label: bool = False,
+        contrasts: Mapping[str, Any] | None = None,
     ) -> list[Answer]:
         """The faces in one photo.
 
         Args:
             image: a path, a URL, a file or its content, a PIL image, an array (height, width, 3) uint8 of RGB, or a row of `datasets`.
             labels: own labels; they reach the text tower as typed.
-            label_set: or the classes of one of the paper's benchmarks (``LABEL_SETS``). Default: the seven basic expressions.
+            label_set: or the classes of one of the paper's benchmarks (``LABEL_SETS``), or words that are scored one by one
+                (``WORD_SETS``). Default: the seven basic expressions.
             prompts: a prompt set's name (``PROMPT_SETS``) or own templates.
+            multi_label: score each label by itself instead of against the other labels; ``label`` is then None where no score
+                reaches one half.
+            contrasts: what labels are scored against, see [`FacialExpressionPipeline`]; they imply ``multi_label``.
 
         Returns:
             a list of ``{"box", "detection_score", "label", "scores"}``, the largest face first, empty where there is none. ``box`` is
-            (x0, y0, x1, y1) in pixels of the upright photo; ``scores`` are the probability of each label. With ``faces=False`` box and
-            detection_score are None.
+            (x0, y0, x1, y1) in pixels of the upright photo; ``scores`` are the probability of each label, or for the axes of
+            ``valence_arousal``, whose ``label`` is None, -1 to 1. With ``faces=False`` box and detection_score are None.
 
         Raises ValueError for wrong labels or prompts and for images that are refused, OSError for what cannot be read.
         """
-        return next(self.photos([image], labels, label_set, prompts))
+        return next(self.photos([image], labels, label_set, prompts, multi_label=multi_label, contrasts=contrasts))
 
     def photos(
         self,
@@ -155,19 +163,21 @@ class FaceAnalyzer:
         label_set: str | None = None,
         prompts: str | Sequence[str] = DEFAULT_PROMPTS,
         on_error: Callable[[int, Exception], None] | None = None,
+        multi_label: bool = False,
+        contrasts: Mapping[str, Any] | None = None,
     ) -> Iterator[list[Answer]]:
         """The faces in each of many photos, in order and in constant memory; what ``photo`` returns, for each.
 
         Args:
             images: a list, dataset, column or generator of what ``photo`` takes.
-            labels, label_set, prompts: as for ``photo``.
+            labels, label_set, prompts, multi_label, contrasts: as for ``photo``.
             on_error: called with the number (from 0) of a photo that cannot be read, and the error; the photo then has no faces.
                 Default: the error is raised, and ends the iteration.
         """
         several = several_images(images)
         if several is None:
             raise ValueError(f"photos takes many images, got one ({type(images).__name__}); use photo, or pass a list")
-        return _raising(self.stream(enumerate(several), labels, label_set, prompts), on_error)
+        return _raising(self.stream(enumerate(several), labels, label_set, prompts, multi_label, contrasts), on_error)
 
     def stream(
         self,
@@ -175,23 +185,28 @@ class FaceAnalyzer:
         labels: Sequence[str] | None = None,
         label_set: str | None = None,
         prompts: str | Sequence[str] = DEFAULT_PROMPTS,
+        multi_label: bool = False,
+        contrasts: Mapping[str, Any] | None = None,
     ) -> Iterator[tuple[Any, Analyzed]]:
         """Pairs of a key and an image in, of the key and an [`Analyzed`] out, in order and in constant memory.
 
         An image that cannot be read is an ``error`` of its own; an error of ``items`` is raised after what came before it.
         """
-        labels = choose_labels(labels, label_set)
-        return self._scored(items, labels, self.pipeline.class_prototypes(labels, prompts))
+        words = Words.choose(labels, label_set, prompts, multi_label, contrasts)
+        return self._scored(items, words, self._comparison(words))
+
+    def _comparison(self, words: Words) -> tuple[torch.Tensor, torch.Tensor | None]:
+        return self.pipeline.comparison(words.labels, words.prompts, words.multi_label, words.contrasts)
 
     def _scored(
-        self, items: Iterable[tuple[Any, Any]], labels: tuple[str, ...], prototypes: torch.Tensor
+        self, items: Iterable[tuple[Any, Any]], words: Words, comparison: tuple[torch.Tensor, torch.Tensor | None]
     ) -> Iterator[tuple[Any, Analyzed]]:
         for key, found in self.embed(items):
             faces = []
             if found.embeds is not None:
-                scored = self.pipeline.probabilities(found.embeds, prototypes).tolist()
+                scored = self.pipeline.probabilities(found.embeds, *comparison).tolist()
                 for (box, detection_score), row in zip(found.places, scored):
-                    faces.append({"box": box, "detection_score": detection_score, **_answer(labels, row)})
+                    faces.append({"box": box, "detection_score": detection_score, **words.answer(row)})
             yield key, Analyzed(faces, found.error)
 
     def video(
@@ -206,12 +221,14 @@ class FaceAnalyzer:
         clip: str | None = None,
         frames_fps: float | None = None,
         limits: VideoLimits = NO_LIMITS,
+        multi_label: bool = False,
+        contrasts: Mapping[str, Any] | None = None,
     ) -> Iterator[Answer]:
         """Expression scores of each person over time, as they are found, in constant memory.
 
         Args:
             video: a file, or a folder of frames, of which ``frames_fps`` make a second.
-            labels, label_set, prompts: as for ``photo``.
+            labels, label_set, prompts, multi_label, contrasts: as for ``photo``.
             fps: frames looked at for each second. Default: 4.
             window: seconds; answers then come from the mean embedding of a person's faces in each window, as the paper reads clips.
             clip: one answer for the whole video from 16 frames, as the paper does: ``uniform`` or ``paper`` (see ``sample_clip``), from
@@ -231,18 +248,17 @@ class FaceAnalyzer:
             raise ValueError(f"clip must be 'uniform' or 'paper', got {clip!r}")
         if clip is not None and (window is not None or fps is not None):
             raise ValueError("clip asks for one answer for the whole video; leave window and fps out")
-        labels = choose_labels(labels, label_set)
-        prototypes = self.pipeline.class_prototypes(labels, prompts)
+        words = Words.choose(labels, label_set, prompts, multi_label, contrasts)
         sightings = self._sightings(video, FPS if fps is None else fps, window, clip, frames_fps, limits)
-        return self._answers(sightings, labels, prototypes)
+        return self._answers(sightings, words, self._comparison(words))
 
     def _answers(
-        self, sightings: Iterable[Sighting], labels: tuple[str, ...], prototypes: torch.Tensor
+        self, sightings: Iterable[Sighting], words: Words, comparison: tuple[torch.Tensor, torch.Tensor | None]
     ) -> Iterator[Answer]:
         for seen in sightings:
-            (row,) = self.pipeline.probabilities(seen.embed[None], prototypes).tolist()
+            (row,) = self.pipeline.probabilities(seen.embed[None], *comparison).tolist()
             place = {"time": seen.time, "face": seen.face, "box": seen.box, "detection_score": seen.detection_score}
-            yield place | _answer(labels, row)
+            yield place | words.answer(row)
 
     def _sightings(
         self,
@@ -289,11 +305,6 @@ class FaceAnalyzer:
     @torch.inference_mode()
     def _run_tower(self, pixel_values: torch.Tensor) -> torch.Tensor:
         return self._tower(pixel_values.to(self.pipeline.dtype)).float().cpu()
-
-
-def _answer(labels: tuple[str, ...], scores: list[float]) -> Answer:
-    named = dict(zip(labels, scores))
-    return {"label": max(named, key=named.__getitem__), "scores": named}
 
 
 def _raising(

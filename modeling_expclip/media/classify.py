@@ -33,7 +33,7 @@ class Classifier:
 
     Args:
         analyzer: reads images and videos.
-        words: `labels` and `prompts`, as for `FaceAnalyzer.photo`.
+        words: `labels`, `label_set`, `prompts`, `multi_label` and `contrasts`, as for `FaceAnalyzer.photo`.
         video: how videos are read: `fps`, `window`, `clip` and `frames_fps` of `FaceAnalyzer.video`.
     """
 

@@ -1,4 +1,4 @@
-"""Rows of a video as an image: for each person the probability of each label over time."""
+"""Rows of a video as an image: for each person the score of each label over time; for valence and arousal also the circumplex."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 
 from ..system.files import LONGEST_NAME, whole_file
 from ..system.terminal import one_line, printable
+from .label_sets import Words
 from .table import Row
 
 _LONGEST = 40  # characters of a name; the curves need room beside it
@@ -28,16 +29,16 @@ class Timelines:
     Args:
         videos: their paths.
         folder: where the images go; `prepare` makes it.
-        labels: one curve each.
+        words: their labels are one curve each.
 
     Raises:
         ImportError: without matplotlib.
     """
 
-    def __init__(self, videos: Iterable[str], folder: Path, labels: tuple[str, ...]) -> None:
+    def __init__(self, videos: Iterable[str], folder: Path, words: Words) -> None:
         _matplotlib()
         self._folder = folder
-        self._labels = labels
+        self._words = words
         self.paths = _image_paths(list(videos), folder)
         self._rows: list[Row] = []
 
@@ -61,7 +62,7 @@ class Timelines:
         rows, self._rows = self._rows, []
         if rows:
             try:
-                draw_timeline(rows, self._labels, self.paths[path])
+                draw_timeline(rows, self._words, self.paths[path])
             except Exception as error:  # matplotlib raises whatever it pleases
                 shown = printable(str(self.paths[path]))
                 print(f"{shown} was not drawn ({type(error).__name__}: {one_line(error)})", file=sys.stderr)
@@ -81,12 +82,13 @@ def _image_paths(videos: list[str], folder: Path) -> dict[str, Path]:
     return paths
 
 
-def draw_timeline(rows: list[Row], labels: tuple[str, ...], path: Path) -> None:
-    """Draws one video as a PNG that appears whole, with a panel for each person.
+def draw_timeline(rows: list[Row], words: Words, path: Path) -> None:
+    """Draws one video as a PNG that appears whole, with a panel for each person; for axes, beside it where the person was between
+    them, valence to the right and arousal up, later the darker.
 
     Args:
-        rows: of this video; `time` in seconds, `scores` as probabilities.
-        labels: one curve each.
+        rows: of this video; `time` in seconds, `scores` as probabilities, or from -1 to 1 where the words are axes.
+        words: their labels are one curve each.
         path: the file.
 
     Raises:
@@ -101,10 +103,12 @@ def draw_timeline(rows: list[Row], labels: tuple[str, ...], path: Path) -> None:
     pauses = [after - before for person in people.values() for (before, _), (after, _) in pairwise(person)]
     gap = _GAP * statistics.median(pauses) if pauses else 0.0
     figure = Figure(figsize=(10, 0.8 + 2.2 * len(shown)), layout="constrained")
-    panels = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+    widths = {"width_ratios": [3, 1]} if words.axes else {}
+    grid = figure.subplots(len(shown), 1 + words.axes, sharex="col", squeeze=False, **widths)
+    panels = grid[:, 0]
     for number, panel in zip(shown, panels):
         person = people[number]
-        for i, label in enumerate(labels):
+        for i, label in enumerate(words.labels):
             times: list[float] = []
             values: list[float] = []
             for time, row in person:
@@ -117,15 +121,25 @@ def draw_timeline(rows: list[Row], labels: tuple[str, ...], path: Path) -> None:
             panel.plot(
                 times, values, style, label=legible(label), linewidth=1.4, marker="." if len(person) < 30 else ""
             )
-        panel.set_ylim(0, 100)
+        panel.set_ylim(-100 if words.axes else 0, 100)
         panel.set_ylabel(f"face {number}, %" if len(people) > 1 else "%")
         panel.grid(alpha=0.3)
+    for number, panel in zip(shown, grid[:, 1] if words.axes else ()):
+        _draw_circumplex(panel, people[number], words.labels)
     hidden = f", the {len(shown)} of {len(people)} faces seen most" if len(people) > len(shown) else ""
     panels[0].set_title(f"{legible(Path(rows[0].path).name)}: apparent expression{hidden}", fontsize=10, loc="left")
     panels[-1].set_xlabel("seconds")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8, frameon=False)
     with whole_file(path) as part:
         FigureCanvas(figure).print_png(part)
+
+
+def _draw_circumplex(panel: Any, person: list[tuple[float, Row]], axes: tuple[str, ...]) -> None:
+    across, up = ([100 * row.scores[name] for _, row in person] for name in axes)
+    panel.scatter(across, up, c=[time for time, _ in person], cmap="viridis_r", s=12)
+    panel.set(xlim=(-100, 100), ylim=(-100, 100), aspect="equal", ylabel=legible(axes[1]), xlabel=legible(axes[0]))
+    panel.axhline(0, color="grey", linewidth=0.6)
+    panel.axvline(0, color="grey", linewidth=0.6)
 
 
 def legible(name: str, longest: int = _LONGEST) -> str:

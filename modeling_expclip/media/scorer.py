@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from .. import MINI
-from ..prompts import DEFAULT_PROMPTS, check_prompts, choose_labels
+from ..prompts import DEFAULT_PROMPTS, check_prompts
 from .analyzer import FaceAnalyzer
 from .classify import Classifier
+from .label_sets import Words
 from .parquet import image_of
 from .table import Layout, Row
 
@@ -34,7 +35,7 @@ class ExpressionScorer:
 
     Args:
         model: a checkpoint (folder or Hub id), see [`FaceAnalyzer`]. A folder must be there on every machine. Default: expclip-mini.
-        labels, label_set, prompts: see [`FaceAnalyzer.photo`].
+        labels, label_set, prompts, multi_label, contrasts: see [`FaceAnalyzer.photo`].
         faces: find the faces first, a row each; False takes each image for one face, and gives as many rows as there were.
         image: the column of images: a file's content, a struct with it as ``bytes``, arrays (height, width, 3) uint8 of RGB or PIL images.
             Paths in it are not opened, for who wrote the table is not who reads it.
@@ -52,6 +53,8 @@ class ExpressionScorer:
         *,
         label_set: str | None = None,
         prompts: str | Sequence[str] = DEFAULT_PROMPTS,
+        multi_label: bool = False,
+        contrasts: Mapping[str, Any] | None = None,
         faces: bool = False,
         image: str = "image",
         path: str = "path",
@@ -61,8 +64,14 @@ class ExpressionScorer:
             raise ValueError(
                 f"model must be a checkpoint's folder or Hub id, for others load it; got {type(model).__name__}"
             )
-        self.labels = choose_labels(labels, label_set)
-        self._words = {"labels": self.labels, "prompts": check_prompts(prompts)}
+        self._words: dict[str, Any] = {
+            "labels": labels,
+            "label_set": label_set,
+            "prompts": check_prompts(prompts),
+            "multi_label": multi_label,
+            "contrasts": contrasts,
+        }
+        self.labels = Words.choose(**self._words).labels
         self._layout = Layout(self.labels)
         self._layout.check()
         self._columns = (image, path)

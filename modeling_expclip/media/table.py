@@ -33,9 +33,9 @@ class Row:
         box: x0, y0, x1, y1 in pixels of the image held upright; None for an image that is a face crop.
         detection_score: the detector's, 0 to 1.
         detector: what looked for faces; None for a face crop, and for what could not be read. In JSON only.
-        label: the most probable.
-        error: what is wrong instead of a label.
-        scores: the probability of each label.
+        label: the most probable; None where labels are scored one by one and none fits.
+        error: what is wrong instead of scores.
+        scores: the probability of each label; of an axis, -1 to 1.
     """
 
     path: str
@@ -220,7 +220,10 @@ def _cells(row: Row, labels: tuple[str, ...], top_k: int | None) -> list[str]:
     if row.error is not None:
         return [printable(_text(row.error))]
     if top_k is None:
-        return [printable(str(row.label)), *(f"{100 * row.scores[label]:.1f}" for label in labels)]
+        return [
+            "-" if row.label is None else printable(row.label),
+            *(f"{100 * row.scores[label]:.1f}" for label in labels),
+        ]
     return [f"{printable(label)} {100 * score:.1f}" for label, score in row.best(top_k)]
 
 

@@ -83,8 +83,9 @@ async function score({ embeddings }) {
     $("labels-error").textContent = error.message;
     return null;
   }
-  const prototypes = await page.recognizer.prototypes(labels, $("prompts").value);
-  return { labels, rows: embeddings.map((embedding) => page.recognizer.probabilities(embedding, prototypes)) };
+  const alone = $("alone").checked;
+  const prototypes = await page.recognizer.prototypes(labels, $("prompts").value, alone);
+  return { labels, alone, rows: embeddings.map((embedding) => page.recognizer.probabilities(embedding, prototypes)) };
 }
 
 function describe(faces) {
@@ -183,7 +184,7 @@ function listen() {
   }));
   $("camera").addEventListener("click", guard(() => (stopCamera ? endCamera() : startCamera())));
   $("find").addEventListener("change", guard(() => source && readPicture()));
-  $("prompts").addEventListener("change", guard(compareLive));
+  for (const id of ["prompts", "alone"]) $(id).addEventListener("change", guard(compareLive));
   let typing;
   $("labels").addEventListener("input", () => {
     clearTimeout(typing);

@@ -17,7 +17,8 @@ from modeling_expclip.checkpoint.save import name_of
 from modeling_expclip.exporters.onnx_graphs import FOLDER, write_graphs
 from modeling_expclip.media.detectors import FaceDetector
 from modeling_expclip.media.yunet import HubError, download, weights_at_hand
-from modeling_expclip.prompts import DEFAULT_PROMPTS, LABEL_SETS, PROMPT_SETS, build_prompts, choose_labels
+from modeling_expclip.pipeline_expclip import NEAR
+from modeling_expclip.prompts import DEFAULT_PROMPTS, LABEL_SETS, PROMPT_SETS, REFERENCES, build_prompts, choose_labels
 
 _TOWERS = {"vision_model": "image.onnx", "text_model": "text.onnx"}
 _LARGEST = 12_000_000  # bytes that a first visit loads
@@ -40,6 +41,7 @@ def write_model(folder: Path, source: str, yunet: Path | None) -> dict[str, Any]
             "end": processor.tokenizer.eos_token_id,
         },
         "labels": list(choose_labels()),
+        "references": {"labels": list(REFERENCES), "near": NEAR},
         "prompts": _prompts(),
         "head": isinstance(model, ExpCLIPModel),
     }

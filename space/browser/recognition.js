@@ -35,29 +35,43 @@ export class Recognizer {
   }
 
   // The prototype of each label: the mean of its prompts' normalised embeddings, with the head and without, not normalised again.
-  prototypes(labels, set) {
-    const key = JSON.stringify([set, labels]);
+  // With `alone`, also those of the references that each label is scored against by itself, and which these are.
+  prototypes(labels, set, alone = false) {
+    const key = JSON.stringify([set, alone, labels]);
     if (!this.kept.has(key)) {
       if (this.kept.size >= 64) this.kept.delete(this.kept.keys().next().value);
-      const made = this.makePrototypes(labels, set);
+      const made = this.makePrototypes(labels, set, alone);
       made.catch(() => this.kept.delete(key));
       this.kept.set(key, made);
     }
     return this.kept.get(key);
   }
 
-  async makePrototypes(labels, set) {
-    const groups = buildPrompts(labels, this.about.prompts.sets[set]);
+  async makePrototypes(labels, set, alone) {
+    const others = alone ? this.about.references.labels : [];
+    const groups = buildPrompts([...labels, ...others], this.about.prompts.sets[set]);
     const texts = groups.flat();
     const embeddings = [];
     for (let start = 0; start < texts.length; start += TEXTS) {
       embeddings.push(...(await this.embedTexts(texts.slice(start, start + TEXTS))));
     }
-    const mean = (rows) => groups.map((group, i) => meanOf(rows.slice(i * group.length, (i + 1) * group.length)));
-    return {
-      plain: mean(embeddings.map(normalise)),
-      head: this.head && mean(embeddings.map((row) => normalise(this.throughHead(row)))),
+    const compared = (rows) => {
+      const means = groups.map((group, i) => meanOf(rows.slice(i * group.length, (i + 1) * group.length)));
+      const [own, references] = [means.slice(0, labels.length), means.slice(labels.length)];
+      return { own, references, against: alone && this.against(own, references) };
     };
+    return {
+      plain: compared(embeddings.map(normalise)),
+      head: this.head && compared(embeddings.map((row) => normalise(this.throughHead(row)))),
+    };
+  }
+
+  // Which references each label is scored against: not those that mean the label itself, around the references' own mean.
+  against(own, references) {
+    const mean = meanOf(references);
+    const around = (rows) => rows.map((row) => normalise(row.map((x, i) => x - mean[i])));
+    const others = around(references);
+    return around(own).map((label) => others.map((other) => !(dot(label, other) > this.about.references.near)));
   }
 
   async embedTexts(texts) {
@@ -76,9 +90,11 @@ export class Recognizer {
 
   // One embedding and the labels' prototypes -> {head, plain}: a probability for each label, `head` null for a model without one.
   probabilities(embedding, { plain, head }) {
-    const score = (row, prototypes) => {
+    const score = (row, { own, references, against }) => {
       const unit = normalise(row);
-      return softmax(prototypes.map((prototype) => this.about.scale * dot(unit, prototype)));
+      const [logits, others] = [own, references].map((rows) => rows.map((each) => this.about.scale * dot(unit, each)));
+      if (!against) return softmax(logits);
+      return logits.map((logit, i) => softmax([logit, ...others.filter((_, j) => against[i][j])])[0]);
     };
     return { plain: score(embedding, plain), head: head && score(this.throughHead(embedding), head) };
   }

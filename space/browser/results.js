@@ -3,7 +3,8 @@
 const KINDS = ["head", "plain"];
 
 // `faces` with boxes in pixels of `picture` (a canvas); `rows` one {head, plain} a face, each a probability a label.
-export function showFaces(faces, { labels, rows }, picture) {
+// With `alone`, a label whose bar is below one half does not fit.
+export function showFaces(faces, { labels, rows, alone }, picture) {
   outline(faces, picture);
   const place = document.getElementById("faces");
   const shown = JSON.stringify(labels);
@@ -11,7 +12,7 @@ export function showFaces(faces, { labels, rows }, picture) {
   place.dataset.labels = shown;
   while (place.children.length > faces.length) place.lastElementChild.remove();
   while (place.children.length < faces.length) place.append(makeCard(place.children.length, labels, Boolean(rows[0].head)));
-  faces.forEach((face, i) => fill(place.children[i], face, labels, rows[i]));
+  faces.forEach((face, i) => fill(place.children[i], face, labels, rows[i], alone));
 }
 
 function outline(faces, picture) {
@@ -60,12 +61,13 @@ function makeCard(number, labels, withHead) {
   return card;
 }
 
-function fill(card, face, labels, row) {
+function fill(card, face, labels, row, alone) {
   const main = row.head ?? row.plain;
-  const best = main.indexOf(Math.max(...main));
+  const most = Math.max(...main);
+  const best = alone && most < 0.5 ? -1 : main.indexOf(most);
   card.dataset.box = face.box.join(" ");
   const who = face.whole ? "The picture" : `Face ${card.dataset.face}`;
-  card.querySelector("caption").textContent = `${who}: apparent expression ${labels[best]}`;
+  card.querySelector("caption").textContent = `${who}: apparent expression ${labels[best] ?? "none of these"}`;
   [...card.querySelectorAll("tr")].forEach((line, i) => {
     line.dataset.probability = String(main[i]);
     if (row.head) line.dataset.probabilityWithoutHead = String(row.plain[i]);

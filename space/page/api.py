@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from .controls import IMAGE_QUEUE, VIDEO_QUEUE, report_errors
-from .inputs import DEFAULT_PROMPTS, details_of, image_of, labels_of, prompts_of
+from .inputs import DEFAULT_PROMPTS, choice_of, image_of, labels_of, prompts_of
 from .recognition import Recogniser
 from .video import read_video
 
@@ -19,7 +19,7 @@ _PROGRESS = gr.Progress()
 
 _FACE = {
     "box": {"type": ["array", "null"], "items": {"type": "integer"}, "description": "x0, y0, x1, y1 in pixels"},
-    "label": {"type": ["string", "null"], "description": "the most probable"},
+    "label": {"type": ["string", "null"], "description": "the most probable, null if none fits"},
     "scores": {"type": "object", "additionalProperties": {"type": "number"}, "description": "label: probability"},
 }
 _DETECTOR = {"detector": {"type": ["string", "null"], "description": "what found the face: yunet or mtcnn"}}
@@ -46,7 +46,7 @@ SCHEMAS = {
 def endpoints(recogniser: Recogniser, left: Callable[[str | None], bool]) -> None:
     """Adds the endpoints to the current ``gr.Blocks``; ``left`` says whether the visitor of a session has gone."""
 
-    def classify(image: Any, labels: str, prompts: str, details: bool) -> list[dict[str, Any]]:
+    def classify(image: Any, labels: str, prompts: str, details: bool, multi_label: bool) -> list[dict[str, Any]]:
         """Find the faces in an image and score each apparent facial expression against any labels.
 
         It rates what an expression looks like, not what a person feels. Returns a list with one
@@ -60,10 +60,11 @@ def endpoints(recogniser: Recogniser, left: Callable[[str | None], bool]) -> Non
             labels: At most 100, separated by commas or line breaks. Empty for the seven basic expressions.
             prompts: class_name, expression, photo, ensemble5 or ensemble10. Empty for ensemble10.
             details: True adds the face detector's score and the probabilities without the projection head.
+            multi_label: True scores each label by itself, 0 to 1; "label" is then null where none fits.
         """
         with report_errors():
-            detailed = details_of(details)
-            wanted = recogniser.prototypes(labels_of(labels), prompts_of(prompts))
+            detailed, alone = choice_of("details", details), choice_of("multi_label", multi_label)
+            wanted = recogniser.prototypes(labels_of(labels), prompts_of(prompts), alone)
             with recogniser.slot():
                 faces = recogniser.classify(image_of(image), wanted)
         answer = []
@@ -80,7 +81,12 @@ def endpoints(recogniser: Recogniser, left: Callable[[str | None], bool]) -> Non
         return answer
 
     def video(
-        video: Any, labels: str, prompts: str, request: gr.Request, progress: gr.Progress = _PROGRESS
+        video: Any,
+        labels: str,
+        prompts: str,
+        multi_label: bool,
+        request: gr.Request,
+        progress: gr.Progress = _PROGRESS,
     ) -> list[dict[str, Any]]:
         """Follow the faces in a short video and score each apparent facial expression against any labels.
 
@@ -95,6 +101,7 @@ def endpoints(recogniser: Recogniser, left: Callable[[str | None], bool]) -> Non
             video: What was uploaded to this server before; other addresses are not fetched.
             labels: At most 100, separated by commas or line breaks. Empty for the seven basic expressions.
             prompts: class_name, expression, photo, ensemble5 or ensemble10. Empty for ensemble10.
+            multi_label: True scores each label by itself, 0 to 1; "label" is then null where none fits.
         """
         answer: list[dict[str, Any]] = []
         size = 0
@@ -114,8 +121,7 @@ def endpoints(recogniser: Recogniser, left: Callable[[str | None], bool]) -> Non
             problem = read_video(
                 recogniser,
                 video,
-                labels_of(labels),
-                prompts_of(prompts),
+                (labels_of(labels), prompts_of(prompts), choice_of("multi_label", multi_label)),
                 keep,
                 progress,
                 partial(left, request.session_hash),
@@ -132,7 +138,8 @@ def endpoints(recogniser: Recogniser, left: Callable[[str | None], bool]) -> Non
         image, film = gr.Image(label="image", type="filepath", image_mode=None), gr.Video(label="video")
         labels = gr.Textbox("", label="labels")
         prompts = gr.Textbox(DEFAULT_PROMPTS, label="prompts")
-        details = gr.Checkbox(False, label="details")
+        details, multi_label = gr.Checkbox(False, label="details"), gr.Checkbox(False, label="multi_label")
         faces, moments = gr.JSON(label="faces"), gr.JSON(label="faces")
-        gr.Button().click(classify, [image, labels, prompts, details], faces, api_name="classify", **IMAGE_QUEUE)
-        gr.Button().click(video, [film, labels, prompts], moments, api_name="video", **VIDEO_QUEUE)
+        asked = [image, labels, prompts, details, multi_label]
+        gr.Button().click(classify, asked, faces, api_name="classify", **IMAGE_QUEUE)
+        gr.Button().click(video, [film, labels, prompts, multi_label], moments, api_name="video", **VIDEO_QUEUE)

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import gradio as gr
+from gradio.components import Component
 from gradio.events import Dependency
 
 from modeling_expclip import LABEL_SETS, PROMPT_SETS
 
-from .inputs import BASIC_LABELS, DEFAULT_PROMPTS, MAX_LABEL_LENGTH, MAX_LABELS, label_set_of
+from .inputs import BASIC_LABELS, DEFAULT_PROMPTS, MAX_LABEL_LENGTH, MAX_LABELS, SETS, label_set_of
 
 # One queue for all that reads single images. More leave it than are read at once (see
 # Recogniser.slot), so that those who bring new labels, which are encoded first, do not keep out the others.
@@ -21,11 +22,17 @@ VIDEO_QUEUE = {"concurrency_id": "video", "concurrency_limit": 1}
 
 @dataclass(frozen=True)
 class LabelFields:
-    """The fields for labels and prompts; ``filled``: the event after a label set filled the labels in."""
+    """The fields for labels and prompts, and whether each label is scored by itself; ``filled``: the event after a
+    label set filled the labels in."""
 
     labels: gr.Textbox
     prompts: gr.Dropdown
+    multi_label: gr.Checkbox
     filled: Dependency
+
+    @property
+    def all(self) -> list[Component]:
+        return [self.labels, self.prompts, self.multi_label]
 
 
 def label_fields(key: str) -> LabelFields:
@@ -42,10 +49,10 @@ def label_fields(key: str) -> LabelFields:
     )
     with gr.Row():
         label_set = gr.Dropdown(
-            list(LABEL_SETS),
+            list(SETS),
             value=None,
             label="Label set",
-            info="Fills in a benchmark's labels.",
+            info="Fills in the labels of a set.",
             min_width=140,
             elem_id=f"{key}-label-set",
         )
@@ -57,11 +64,22 @@ def label_fields(key: str) -> LabelFields:
             min_width=140,
             elem_id=f"{key}-prompts",
         )
+    multi_label = gr.Checkbox(
+        False,
+        label="Score each label by itself",
+        info="Bars then need not sum to 100 %, and none may fit.",
+        elem_id=f"{key}-multi-label",
+    )
     hidden = {"show_progress": "hidden", "api_visibility": "private"}
     # In the browser: the list forgets its choice once the labels are the visitor's own.
     labels.input(None, None, label_set, js="() => null", **hidden)
-    filled = label_set.select(lambda name: ", ".join(label_set_of(name)), label_set, labels, **hidden)
-    return LabelFields(labels, prompts, filled)
+
+    def fill(name: str) -> tuple[str, bool]:
+        names = label_set_of(name)
+        return ", ".join(names), bool(names) and name not in LABEL_SETS  # a benchmark's labels exclude each other
+
+    filled = label_set.select(fill, label_set, [labels, multi_label], **hidden)
+    return LabelFields(labels, prompts, multi_label, filled)
 
 
 @contextmanager

@@ -24,10 +24,12 @@ from PIL import Image, UnidentifiedImageError
 
 from modeling_expclip import LABEL_SETS, PROMPT_SETS
 from modeling_expclip.media.images import open_image
+from modeling_expclip.media.label_sets import ACTION_UNITS, EMONET40
 from modeling_expclip.media.video import VideoLimits, open_video
 
 from .uploads import KEPT_MINUTES
 
+SETS = {**LABEL_SETS, "emonet40": EMONET40, "action_units": tuple(ACTION_UNITS)}
 BASIC_LABELS = LABEL_SETS["rafdb"]
 DEFAULT_PROMPTS = "ensemble10"
 MAX_LABELS = 100
@@ -76,16 +78,16 @@ def prompts_of(name: Any) -> str:
     return name
 
 
-def details_of(sent: Any) -> bool:
-    """Whether more than the probabilities is wanted; not where nothing was said."""
+def choice_of(field: str, sent: Any) -> bool:
+    """Whether what ``field`` offers is wanted; not where nothing was said."""
     if not isinstance(sent, bool | None):
-        raise ValueError("details: true or false is expected")
+        raise ValueError(f"{field}: true or false is expected")
     return bool(sent)
 
 
 def label_set_of(name: Any) -> tuple[str, ...]:
-    """The labels of a benchmark; none where none was chosen."""
-    return LABEL_SETS.get(name, ()) if isinstance(name, str) else ()
+    """The labels of a set; none where none was chosen."""
+    return SETS.get(name, ()) if isinstance(name, str) else ()
 
 
 def image_of(sent: Any) -> Image.Image:

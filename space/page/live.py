@@ -11,7 +11,7 @@ import gradio as gr
 
 from . import render
 from .controls import label_fields
-from .inputs import image_of, labels_of, prompts_of
+from .inputs import choice_of, image_of, labels_of, prompts_of
 from .recognition import FaceScores, Recogniser
 
 LIVE_SECONDS = 60
@@ -63,7 +63,7 @@ def smooth(before: Smoothed, face: FaceScores, params: tuple, now: float) -> Smo
 def live_tab(recogniser: Recogniser) -> None:
     """Builds the tab inside the current ``gr.Tab``."""
 
-    def watch(sent: dict[str, Any] | None, labels: str, prompts: str, before: Smoothed | None):
+    def watch(sent: dict[str, Any] | None, labels: str, prompts: str, multi_label: bool, before: Smoothed | None):
         now = time.monotonic()
         if before is None or now - before.time > _PAUSE:
             before = Smoothed(now, now)
@@ -72,7 +72,7 @@ def live_tab(recogniser: Recogniser) -> None:
         if now - before.started > LIVE_SECONDS:  # without consent the camera closes
             return render.placeholder(_OVER), replace(before, time=now), False
         try:
-            params = labels_of(labels), prompts_of(prompts)
+            params = labels_of(labels), prompts_of(prompts), choice_of("multi_label", multi_label)
             wanted = recogniser.prototypes(*params)
             with recogniser.slot():
                 image = image_of(sent)
@@ -121,7 +121,7 @@ def live_tab(recogniser: Recogniser) -> None:
     consent.change(agree, [consent, seen], [camera, closed, seen], **hidden)
     camera.stream(
         watch,
-        [camera, chosen.labels, chosen.prompts, seen],
+        [camera, *chosen.all, seen],
         [bars, seen, consent],
         stream_every=_EVERY,
         time_limit=LIVE_SECONDS,

@@ -12,7 +12,7 @@ from modeling_expclip.media.images import open_image
 
 from . import render
 from .controls import IMAGE_QUEUE, label_fields, report_errors
-from .inputs import image_of, labels_of, prompts_of
+from .inputs import choice_of, image_of, labels_of, prompts_of
 from .recognition import Recogniser
 
 _ROOT = Path(__file__).parents[1]
@@ -31,9 +31,12 @@ def photo_tab(recogniser: Recogniser) -> None:
 
     example = open_image(EXAMPLES[0] if not recogniser.no_detector else _SINGLE)
 
-    def read(sent: dict[str, Any] | None, labels: str | None, prompts: str | None) -> str:
+    def read(
+        sent: dict[str, Any] | None, labels: str | None, prompts: str | None, multi_label: bool | None = None
+    ) -> str:
         with report_errors():
-            wanted = recogniser.prototypes(labels_of(labels), prompts_of(prompts))
+            alone = choice_of("multi_label", multi_label)
+            wanted = recogniser.prototypes(labels_of(labels), prompts_of(prompts), alone)
             with recogniser.slot():
                 image = image_of(sent) if sent else example
                 faces = recogniser.classify(image, wanted)
@@ -73,14 +76,14 @@ def photo_tab(recogniser: Recogniser) -> None:
     examples.click(use_example, None, image, show_progress="hidden", api_visibility="private")
     params = {
         "fn": read,
-        "inputs": [image, chosen.labels, chosen.prompts],
+        "inputs": [image, *chosen.all],
         "outputs": result,
         "show_progress": "minimal",
         "trigger_mode": "always_last",
         "api_visibility": "private",
         **IMAGE_QUEUE,
     }
-    gr.on([image.change, button.click, chosen.labels.submit, chosen.prompts.input], **params)
+    gr.on([image.change, button.click, chosen.labels.submit, chosen.prompts.input, chosen.multi_label.input], **params)
     chosen.filled.then(**params)
     # On a phone the result is above the button.
     button.click(None, js=_SHOW_READING, api_visibility="private")

@@ -21,6 +21,7 @@ from transformers import CLIPModel
 
 from modeling_expclip import MINI, PROMPT_SETS, ExpCLIPModel, FaceAnalyzer, FaceDetector, load_checkpoint
 from modeling_expclip.media.analyzer import VIDEO_RESOLUTION
+from modeling_expclip.media.label_sets import ACTION_UNITS, best_label
 from modeling_expclip.media.video import VideoLimits
 
 from .slots import Slots
@@ -45,27 +46,31 @@ class FaceScores:
     """One face and the probability of each label.
 
     ``box`` and ``detection_score`` are None where the whole image was taken for a face;
-    ``clip_scores`` are those without the head, None where the model has none.
+    ``clip_scores`` are those without the head, None where the model has none. ``label`` is None where
+    each label was scored by itself (``multi_label``) and none fits.
     """
 
     box: Box | None
     scores: dict[str, float]
     clip_scores: dict[str, float] | None
     detection_score: float | None = None
+    multi_label: bool = False
 
     @property
-    def label(self) -> str:
-        return max(self.scores, key=self.scores.get)
+    def label(self) -> str | None:
+        return best_label(self.scores, self.multi_label)
 
 
 @dataclass(frozen=True)
 class Prototypes:
-    """Labels and a prompt set, encoded: (labels, D) with the head, and without it where there is one."""
+    """Labels and a prompt set, encoded: what faces are compared with (``FacialExpressionPipeline.comparison``),
+    with the head, and without it where there is one."""
 
     labels: tuple[str, ...]
     prompts: str
-    with_head: torch.Tensor
-    without: torch.Tensor | None
+    multi_label: bool
+    with_head: tuple
+    without: tuple | None
 
 
 class Recogniser:
@@ -127,13 +132,13 @@ class Recogniser:
         """
         return self._images.hold()
 
-    def prototypes(self, labels: Sequence[str], prompts: str) -> Prototypes:
-        """What ``classify`` and ``video`` compare faces with.
+    def prototypes(self, labels: Sequence[str], prompts: str, multi_label: bool = False) -> Prototypes:
+        """What ``classify`` and ``video`` compare faces with; with ``multi_label``, each label is scored by itself.
 
         New labels are encoded here, before the image gets a slot and beside those that have one. Long
         lists wait for each other, and short ones do not wait for them.
         """
-        key = tuple(labels), prompts
+        key = tuple(labels), prompts, multi_label
         if known := self._prototypes.get(key):
             return known
         many = len(labels) * len(PROMPT_SETS[prompts]) > _FEW_PROMPTS
@@ -167,7 +172,7 @@ class Recogniser:
             scores = self._scores(self._with_head, embeds, prototypes.labels, prototypes.with_head)
             clip_scores = self._scores(self._without_head, without, prototypes.labels, prototypes.without)
         return [
-            FaceScores(box, *both, detection_score)
+            FaceScores(box, *both, detection_score, prototypes.multi_label)
             for (box, detection_score), *both in zip(found.places, scores, clip_scores)
         ]
 
@@ -177,22 +182,31 @@ class Recogniser:
 
         At the end ValueError for a video that is damaged or goes beyond the limits.
         """
-        yield from self._with_head.video(file, prototypes.labels, prompts=prototypes.prompts, limits=limits)
+        words = {"prompts": prototypes.prompts, "multi_label": prototypes.multi_label}
+        words["contrasts"] = _contrasts(prototypes.labels, prototypes.multi_label)
+        yield from self._with_head.video(file, prototypes.labels, **words, limits=limits)
 
-    def _encoded(self, labels: tuple[str, ...], prompts: str) -> tuple[torch.Tensor, torch.Tensor | None]:
-        with_head = self._with_head.pipeline.class_prototypes(labels, prompts)
-        return with_head, None if self._head is None else self._without_head.pipeline.class_prototypes(labels, prompts)
+    def _encoded(self, labels: tuple[str, ...], prompts: str, multi_label: bool) -> tuple[tuple, tuple | None]:
+        words = labels, prompts, multi_label, _contrasts(labels, multi_label)
+        with_head = self._with_head.pipeline.comparison(*words)
+        return with_head, None if self._head is None else self._without_head.pipeline.comparison(*words)
 
     @staticmethod
     def _scores(
-        analyzer: FaceAnalyzer, embeds: torch.Tensor, labels: tuple[str, ...], prototypes: torch.Tensor
+        analyzer: FaceAnalyzer, embeds: torch.Tensor, labels: tuple[str, ...], comparison: tuple
     ) -> list[dict[str, float]]:
         with torch.inference_mode():
-            rows = analyzer.pipeline.probabilities(embeds, prototypes).tolist()
+            rows = analyzer.pipeline.probabilities(embeds, *comparison).tolist()
         return [dict(zip(labels, row)) for row in rows]
 
     def _in_few_threads(self, detector: FaceDetector) -> Callable[[Image.Image], list]:
         return lambda image: self._finding.submit(detector, image).result()
+
+
+def _contrasts(labels: Sequence[str], multi_label: bool) -> dict[str, Any] | None:
+    """Visitors type labels; those that are called like action units are scored as they are."""
+    known = {label: ACTION_UNITS[label] for label in labels if label in ACTION_UNITS}
+    return known if multi_label and known else None
 
 
 def without_head(model: ExpCLIPModel) -> CLIPModel:

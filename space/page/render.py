@@ -16,6 +16,7 @@ from PIL import Image
 from .recognition import FaceScores
 
 MAX_FACES = 24
+NONE_FITS = "none of these"
 _MAX_SIDE = 960  # pixels; the image goes back to the visitor inside the page, so it is not larger than it is shown
 _QUALITY = 85
 
@@ -61,7 +62,7 @@ def render_faces(
     frame = render_photo(image.size, photo, shown, pick=True)
     chips = "".join(
         f'<label class="xc-chip" data-face="{i}"><input type="radio" name="face" id="face-{i}" value="{i}"'
-        f"{' checked' if i == 0 else ''}><span>{i}</span> {escape(face.label)}</label>"
+        f"{' checked' if i == 0 else ''}><span>{i}</span> {escape(face.label or NONE_FITS)}</label>"
         for i, face in enumerate(shown)
     )
     panels = "".join(
@@ -150,7 +151,7 @@ def _bar(kind: str, score: float) -> str:
 
 def _headline(face: FaceScores, number: int, count: int) -> str:
     who = f"Face {number}" if count > 1 else "The face" if face.box else "The image"
-    return f'<h2 class="xc-headline">{who}: apparent expression <em>{escape(face.label)}</em></h2>'
+    return f'<h2 class="xc-headline">{who}: apparent expression <em>{escape(face.label or NONE_FITS)}</em></h2>'
 
 
 def _counted(faces: Sequence[FaceScores]) -> str:

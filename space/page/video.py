@@ -13,12 +13,13 @@ from typing import Any
 
 import gradio as gr
 
+from modeling_expclip.media.label_sets import Words
 from modeling_expclip.media.plot import draw_timeline
 from modeling_expclip.media.table import FIXED_COLUMNS, Row, write
 
 from . import render
 from .controls import VIDEO_QUEUE, label_fields, report_errors
-from .inputs import MAX_VIDEO_BYTES, MAX_VIDEO_SECONDS, VIDEO_LIMITS, labels_of, prompts_of, video_of
+from .inputs import MAX_VIDEO_BYTES, MAX_VIDEO_SECONDS, VIDEO_LIMITS, choice_of, labels_of, prompts_of, video_of
 from .recognition import Recogniser
 
 _NAME = "expressions"
@@ -31,8 +32,7 @@ _LIMITS = (
 def read_video(
     recogniser: Recogniser,
     sent: Any,
-    labels: tuple[str, ...],
-    prompts: str,
+    words: tuple[tuple[str, ...], str, bool],
     keep: Callable[[dict[str, Any]], None],
     progress: gr.Progress,
     gone: Callable[[], bool],
@@ -42,7 +42,7 @@ def read_video(
     Returns why the video was not read to its end, as it is damaged or beyond a limit, also one that
     ``keep`` raises: what came before counts. Empty where it was. ValueError where it is no video.
     """
-    wanted = recogniser.prototypes(labels, prompts)
+    wanted = recogniser.prototypes(*words)
     file, seconds = video_of(sent)
     try:
         for entry in recogniser.video(file, wanted, VIDEO_LIMITS):
@@ -62,11 +62,13 @@ def video_tab(recogniser: Recogniser, left: Callable[[str | None], bool]) -> Non
         sent: dict[str, Any] | None,
         labels: str,
         prompts: str,
+        multi_label: bool,
         request: gr.Request,
         progress: gr.Progress = _PROGRESS,
     ) -> Iterator:
         with report_errors():
             names, prompts = labels_of(labels), prompts_of(prompts)
+            words = Words(names, prompts, choice_of("multi_label", multi_label))
             taken = sorted(set(names) & set(FIXED_COLUMNS))
             if taken:
                 raise ValueError(f"labels: {', '.join(taken)} is a column of the table; call the label something else")
@@ -76,7 +78,7 @@ def video_tab(recogniser: Recogniser, left: Callable[[str | None], bool]) -> Non
                 rows.append(Row(_NAME, **entry))
 
             gone = partial(left, request.session_hash)
-            problem = read_video(recogniser, sent, names, prompts, keep, progress, gone)
+            problem = read_video(recogniser, sent, (names, prompts, words.multi_label), keep, progress, gone)
             if gone():
                 return
             if not rows:
@@ -85,7 +87,7 @@ def video_tab(recogniser: Recogniser, left: Callable[[str | None], bool]) -> Non
         with tempfile.TemporaryDirectory() as folder:
             table, plot = Path(folder) / f"{_NAME}.csv", Path(folder) / f"{_NAME}.png"
             write(rows, names, table, moving=True)
-            draw_timeline(rows, names, plot)
+            draw_timeline(rows, words, plot)
             drawn = _drawn(rows, plot.read_bytes(), problem, recogniser.no_detector)
             yield drawn, gr.DownloadButton(value=str(table), interactive=True)
 
@@ -104,7 +106,7 @@ def video_tab(recogniser: Recogniser, left: Callable[[str | None], bool]) -> Non
     gr.on(
         [video.upload, button.click],
         read,
-        [video, chosen.labels, chosen.prompts],
+        [video, *chosen.all],
         [timeline, download],
         show_progress_on=timeline,
         api_visibility="private",
@@ -134,5 +136,5 @@ def _summary(number: int, seen: list[Row], people: int) -> str:
     who = f"Face {number}" if people > 1 else "The face"
     return (
         f"{who}, {seen[0].time:.1f} to {seen[-1].time:.1f} s: apparent expression "
-        f"<em>{escape(label)}</em> in {often / len(seen):.0%} of {len(seen)} frames"
+        f"<em>{escape(label or render.NONE_FITS)}</em> in {often / len(seen):.0%} of {len(seen)} frames"
     )

@@ -48,6 +48,17 @@ def test_values_are_the_analyzers(client, analyzer):
         assert face["scores"] == pytest.approx(truth["scores"], abs=1e-6)
 
 
+def test_labels_by_themselves(client, analyzer):
+    answer = client.predict(
+        gradio_client.handle_file(str(GROUP)), "tractor, joyful", "photo", False, True, api_name="/classify"
+    )
+    expected = analyzer.photo(GROUP, ["tractor", "joyful"], prompts="photo", multi_label=True)
+    assert [face["label"] for face in answer] == [face["label"] for face in expected]
+    assert {face["label"] for face in answer} == {"joyful", None}
+    for face, truth in zip(answer, expected, strict=True):
+        assert face["scores"] == pytest.approx(truth["scores"], abs=1e-6)
+
+
 def test_no_face_gives_an_empty_list(client, tmp_path, yunet):
     Image.new("RGB", (640, 480), "#7ab").save(tmp_path / "sky.png")
     assert classify(client, tmp_path / "sky.png", "", "") == []
@@ -95,8 +106,8 @@ def test_only_this_endpoint_is_offered(client):
         {parameter["parameter_name"]: parameter["parameter_default"] for parameter in endpoint["parameters"]}
         for endpoint in offered["named_endpoints"].values()
     )
-    assert image == {"image": None, "labels": "", "prompts": "ensemble10", "details": False}
-    assert video == {"video": None, "labels": "", "prompts": "ensemble10"}
+    assert image == {"image": None, "labels": "", "prompts": "ensemble10", "details": False, "multi_label": False}
+    assert video == {"video": None, "labels": "", "prompts": "ensemble10", "multi_label": False}
 
 
 def test_missing_inputs_take_their_defaults(server, client, analyzer):
@@ -202,7 +213,9 @@ def test_agents_find_described_tools_that_answer_json(server, short_video, yunet
     tool = next(tool for tool in tools if tool.name == "classify")
     assert "not what a person feels" in tool.description
     fields = tool.inputSchema["properties"]
-    assert list(fields) == ["image", "labels", "prompts", "details"] and tool.inputSchema["required"] == ["image"]
+    assert list(fields) == ["image", "labels", "prompts", "details", "multi_label"] and tool.inputSchema[
+        "required"
+    ] == ["image"]
     assert "format" not in fields["image"]  # Gradio's says that any address is read
     assert "seven basic expressions" in fields["labels"]["description"]
     # Gradio passes on the first line of each.

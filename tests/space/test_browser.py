@@ -89,6 +89,14 @@ def test_labels_can_be_tried_on_the_example(page):
     caption(page, "An example")
 
 
+def test_labels_by_themselves(page):
+    page.get_by_label("Labels", exact=False).first.fill("tractor, algebra")
+    page.get_by_label("Score each label by itself").first.check()
+    page.locator("#photo-result .xc-headline", has_text="none of these").first.wait_for()
+    page.locator(BARS, has_text="tractor").wait_for()
+    assert sum(with_head for with_head, _ in bars(page).values()) < 90
+
+
 def test_a_photo_its_faces_and_own_labels(page, group_photo):
     upload(page, group_photo)
     caption(page, "3 faces found")

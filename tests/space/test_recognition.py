@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from modeling_expclip import MINI, FaceAnalyzer, load_checkpoint, merge
+from modeling_expclip import MINI, WORD_SETS, FaceAnalyzer, load_checkpoint, merge
 from modeling_expclip.media.images import open_image
 from space.page.inputs import VIDEO_LIMITS
 from space.page.recognition import Recogniser, without_head
@@ -41,6 +41,18 @@ def test_faces_and_scores_are_the_analyzers(recogniser, yunet):
         assert face.scores == pytest.approx(answer["scores"], abs=1e-6)
         assert sum(face.clip_scores.values()) == pytest.approx(1)
         assert face.clip_scores != pytest.approx(face.scores, abs=1e-3)
+
+
+def test_labels_by_themselves_and_action_units_are_the_analyzers(recogniser, yunet):
+    image, units = open_image(GROUP), tuple(WORD_SETS["action_units"])[:2]
+    labels = (*units, "over the moon")
+    contrasts = {unit: WORD_SETS["action_units"][unit] for unit in units}
+    expected = FaceAnalyzer(detector=yunet).photo(image, labels, contrasts=contrasts)
+    read = recogniser.classify(image, recogniser.prototypes(labels, "ensemble10", True))
+    for face, answer in zip(read, expected, strict=True):
+        assert face.label == answer["label"] and face.scores == pytest.approx(answer["scores"], abs=1e-6)
+    nothing = recogniser.prototypes(("tractor",), "ensemble10", True)
+    assert [face.label for face in recogniser.classify(image, nothing)] == [None] * 5
 
 
 def test_without_the_head_it_is_clip(no_detector):

@@ -69,6 +69,13 @@ def test_bars():
     assert "CLIP" not in given and given.index("sad") < given.index("glad")
 
 
+def test_where_no_label_fits_it_says_so():
+    nothing = FaceScores((20, 10, 60, 50), {"glad": 0.2, "sad": 0.1}, None, multi_label=True)
+    html = render_faces(PICTURE, [nothing])
+    assert Tags(html).text.count("none of these") == 2
+    assert "none of these" not in render_faces(PICTURE, [face(glad=0.2, sad=0.1)])
+
+
 def test_notes():
     nothing = render_faces(PICTURE, [], no_head="no head")
     assert "No face was found, so nothing was compared." in nothing

@@ -34,7 +34,7 @@ class Guesser:
         self.frames = 0
         self.stopped = threading.Event()
 
-    def prototypes(self, labels, prompts):
+    def prototypes(self, labels, prompts, multi_label=False):
         return labels
 
     def slot(self):

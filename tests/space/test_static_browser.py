@@ -202,6 +202,21 @@ def test_whole_pictures_and_prompt_sets(page):
     assert page.locator(".box").count() == 0
 
 
+def test_labels_by_themselves_are_pythons(page):
+    page.get_by_label("Find the faces").uncheck()
+    page.get_by_label("Score each label by itself").check()
+    analyzer, labels = FaceAnalyzer(MINI, faces=False), ["over the moon", "fear", "tractor"]
+    ask(page, labels)
+    for name in ("happiness", "anger"):
+        face = EXAMPLES / f"average-{name}.png"
+        [seen] = show(page, face, "Read as one face")
+        [expected] = analyzer.photo(face, labels, multi_label=True)
+        assert seen["scores"] == pytest.approx(expected["scores"], abs=CLOSE)
+        said = page.locator("caption").inner_text()
+        assert said == f"The picture: apparent expression {expected['label'] or 'none of these'}"
+    assert expected["label"] is None
+
+
 def test_pixels_are_pillows(page):
     random = np.random.default_rng(0)
     for width, height, to in [
