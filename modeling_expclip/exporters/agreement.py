@@ -48,8 +48,9 @@ def compare_tools(source: str, model: CLIPModel, processor: CLIPProcessor) -> di
         check_config(path, model, processor)
         if find_spec("open_clip"):
             answers["open_clip"] = _open_clip(source, images, prompts)
-    # Older ones run the code of any folder here, whatever trust_remote_code says.
-    if find_spec("sentence_transformers") and Version(version("sentence-transformers")) >= Version("6"):
+    # It knows CLIP's type. Older ones run the code of any folder here, whatever trust_remote_code says.
+    known = isinstance(model, CLIPModel) and find_spec("sentence_transformers")
+    if known and Version(version("sentence-transformers")) >= Version("6"):
         if _file(source, "modules.json"):
             raise golden.VerificationError(
                 f"{source} holds a modules.json, which `expclip merge` does not write and sentence-transformers would follow; remove it"

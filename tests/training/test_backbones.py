@@ -11,7 +11,8 @@ import pytest
 import torch
 from transformers import CLIPImageProcessorPil
 
-from modeling_expclip import ExpCLIPModel, load_checkpoint, verify
+from modeling_expclip import ExpCLIPModel, ExpMetaCLIP2Model, ExpSigLIPModel, load_checkpoint, verify
+from tests.backbones import write_metaclip2, write_siglip2
 from tests.conftest import small_clip, small_tokenizer
 from tests.training.conftest import call, write_faces
 from tests.training.teachers.models import write_blip
@@ -44,6 +45,8 @@ def openai(folder: Path) -> Path:
 # recipe: what writes its backbone and its teacher, and the class that comes out
 WHOLE: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Path], type]] = {
     "flip-b16": (flip, lambda folder: write_blip(folder, "blip2"), ExpCLIPModel),
+    "metaclip2": (write_metaclip2, lambda folder: write_blip(folder, "blip2"), ExpMetaCLIP2Model),
+    "siglip2": (write_siglip2, lambda folder: write_blip(folder, "blip2"), ExpSigLIPModel),
     "laptop-b32": (openai, lambda folder: write_idefics(folder, "right"), ExpCLIPModel),
 }
 
