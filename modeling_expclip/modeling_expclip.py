@@ -6,6 +6,8 @@ Source: "Enhancing Zero-Shot Facial Expression Recognition by LLM Knowledge Tran
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from packaging.version import Version
 from torch import nn
@@ -36,7 +38,10 @@ class ExpCLIPProjectionHead(nn.Linear):
         super().__init__(projection_dim, alignment_dim, bias=False)
 
 
-class ExpCLIPMixin:
+_Backbone: Any = object  # a type checker cannot know which one stands behind the mixin
+
+
+class ExpCLIPMixin(_Backbone):
     """The head and what passes it, for any backbone with `get_image_features`, `get_text_features` and bias-free projections."""
 
     plain_class: type[PreTrainedModel]  # the backbone's own class

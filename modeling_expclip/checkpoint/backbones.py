@@ -6,13 +6,15 @@ a line here.
 
 from __future__ import annotations
 
+from typing import Any
+
 from transformers import PreTrainedModel
 
 from ..metaclip2_expclip import ExpMetaCLIP2Model
-from ..modeling_expclip import ExpCLIPMixin, ExpCLIPModel
+from ..modeling_expclip import ExpCLIPModel
 from ..siglip_expclip import ExpSigLIPModel
 
-_HEADS: tuple[type[ExpCLIPMixin], ...] = (ExpCLIPModel, ExpMetaCLIP2Model, ExpSigLIPModel)
+_HEADS: tuple[Any, ...] = (ExpCLIPModel, ExpMetaCLIP2Model, ExpSigLIPModel)
 WITH_HEAD: dict[str, type[PreTrainedModel]] = {head.config_class.model_type: head for head in _HEADS}
 PLAIN: dict[str, type[PreTrainedModel]] = {
     head.plain_class.config_class.model_type: head.plain_class for head in _HEADS

@@ -20,10 +20,11 @@ class ExpCLIPConfigMixin:
     """What the configs of all backbones share: the checked width of the head, and where transformers finds their classes in a
     checkpoint folder."""
 
+    alignment_dim: int
     auto_model = "modeling_expclip.ExpCLIPModel"  # the file and the class that a checkpoint's `auto_map` names
 
     def __post_init__(self, **kwargs):
-        super().__post_init__(**kwargs)
+        super().__post_init__(**kwargs)  # type: ignore[misc]  # the backbone's config stands behind
         if not isinstance(self.alignment_dim, int) or self.alignment_dim < 1:
             raise ValueError(f"alignment_dim must be at least 1, got {self.alignment_dim!r}")
         own = f"{type(self).__module__.rpartition('.')[2]}.{type(self).__name__}"
