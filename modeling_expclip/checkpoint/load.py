@@ -26,7 +26,7 @@ def load_checkpoint(source: str | Path, dtype: torch.dtype = torch.float32) -> t
         dtype: of the model's weights; they are stored in float32.
 
     Returns:
-        The model in eval mode on the CPU, an `ExpCLIPModel` or a `CLIPModel` or those of another backbone, and its processor.
+        The model in eval mode on the CPU, an `ExpCLIPModel`, a `CLIPModel` or those of another backbone, and its processor.
 
     Raises:
         ValueError: another kind of model; a config or processor that is damaged or does not fit the

@@ -1,7 +1,7 @@
 """`expclip export`: a checkpoint becomes a plain CLIP folder with its image tower beside it, for OpenVINO or ONNX Runtime.
 
-One on SigLIP, which cannot take up the head, stays what it is. Prompts are encoded once for a set of labels, so the text tower stays in torch. The written tower is loaded again and compared with
-torch before the folder gets its name.
+One on SigLIP, which cannot take up the head, stays what it is. Prompts are encoded once for a set of labels, so the text tower stays in
+torch, but for SigLIP's graphs for ONNX. The written image tower is loaded again and compared with torch before the folder gets its name.
 """
 
 from __future__ import annotations

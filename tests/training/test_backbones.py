@@ -13,10 +13,11 @@ from transformers import CLIPImageProcessorPil
 
 from modeling_expclip import ExpCLIPModel, ExpMetaCLIP2Model, ExpSigLIPModel, load_checkpoint, verify
 from tests.backbones import write_metaclip2, write_siglip2
-from tests.conftest import small_clip, small_tokenizer
+from tests.conftest import picture, small_clip, small_tokenizer
 from tests.training.conftest import call, write_faces
 from tests.training.teachers.models import write_blip
 from tests.training.teachers.test_image_text import SIDE, write_idefics
+from training.evaluation.adapters import load_zero_shot_model
 from training.recipe import load_recipe
 
 SIZE = {"height": 32, "width": 32}
@@ -58,6 +59,7 @@ def test_a_recipe_makes_a_checkpoint(name, tmp_path, monkeypatch):
     for section, write in (("clip", write_backbone), ("teacher", write_teacher)):
         folders[section].mkdir()
         write(folders[section])
+    clip_folder = str(folders["clip"])
     faces = write_faces(tmp_path / "faces.parquet", 24)
     changes = [f"{section}.model={folder}" for section, folder in folders.items()]
     changes += ["clip.revision=null", "teacher.revision=null", "training.max_steps=2"]
@@ -68,9 +70,21 @@ def test_a_recipe_makes_a_checkpoint(name, tmp_path, monkeypatch):
     options = ("--evaluate", f"faces={faces}", *options)
     run = ("train", name, "--embeddings", tmp_path / "cache", "--output-dir", tmp_path / "run")
     assert call(*run, *options, monkeypatch=monkeypatch) == 0
-    model, _ = load_checkpoint(tmp_path / "run")
+    model, processor = load_checkpoint(tmp_path / "run")
     assert type(model) is model_class
     assert verify(tmp_path / "run")["logits_per_image"] < 1e-3
+
+    # The benchmark scores it as the model does; without the head it is the backbone that went in.
+    ours, towers, plain = map(load_zero_shot_model, (str(tmp_path / "run"), f"clip-of:{tmp_path / 'run'}", clip_folder))
+    inputs = processor(images=[picture(1)], text=["anger.", "fear."], return_tensors="pt")
+    with torch.no_grad():
+        expected = model(**inputs).logits_per_image
+    got = ours.logits(ours.image_features([picture(1)]), ("anger", "fear"), "class_name")
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+    for one, other in zip(
+        *([each.image_features([picture(1)]), each.text_features(["fear"])] for each in (towers, plain))
+    ):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", WHOLE)
