@@ -54,6 +54,7 @@ def write_siglip2(folder: Path) -> Path:
     settings = {
         "tokenizer_class": "GemmaTokenizer",
         "model_max_length": 64,
+        "padding_side": "right",
         "model_input_names": ["input_ids"],
         **marks,
     }
