@@ -6,6 +6,7 @@ Names are imported when they are first used, so that ``expclip --help`` does not
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,10 @@ _HOMES = {
     "ExpCLIPConfig": ".configuration_expclip",
     "ExpCLIPModel": ".modeling_expclip",
     "ExpCLIPProcessor": ".processing_expclip",
+    "ExpMetaCLIP2Config": ".metaclip2_expclip",
+    "ExpMetaCLIP2Model": ".metaclip2_expclip",
+    "ExpSigLIPConfig": ".siglip_expclip",
+    "ExpSigLIPModel": ".siglip_expclip",
     "FacialExpressionPipeline": ".pipeline_expclip",
     "FaceAnalyzer": ".media.analyzer",
     "ExpressionScorer": ".media.scorer",
@@ -35,7 +40,12 @@ _HOMES = {
     "verify": ".checkpoint.verify",
 }
 
-__all__ = ["LABEL_SETS", "MINI", "PROMPT_SETS", *_HOMES]
+# The seven basic expressions, in the order of LABEL_SETS["rafdb"], and a template, by ISO 639-1 code, for backbones that read these languages.
+LANGUAGES: dict[str, dict[str, Any]] = json.loads(
+    (Path(__file__).parent / "languages.json").read_text(encoding="utf-8")
+)
+
+__all__ = ["LABEL_SETS", "LANGUAGES", "MINI", "PROMPT_SETS", *_HOMES]
 
 
 if TYPE_CHECKING:
@@ -52,9 +62,13 @@ if TYPE_CHECKING:
     from .media.label_sets import WORD_SETS as WORD_SETS
     from .media.scorer import ExpressionScorer as ExpressionScorer
     from .media.video import VideoLimits as VideoLimits
+    from .metaclip2_expclip import ExpMetaCLIP2Config as ExpMetaCLIP2Config
+    from .metaclip2_expclip import ExpMetaCLIP2Model as ExpMetaCLIP2Model
     from .modeling_expclip import ExpCLIPModel as ExpCLIPModel
     from .pipeline_expclip import FacialExpressionPipeline as FacialExpressionPipeline
     from .processing_expclip import ExpCLIPProcessor as ExpCLIPProcessor
+    from .siglip_expclip import ExpSigLIPConfig as ExpSigLIPConfig
+    from .siglip_expclip import ExpSigLIPModel as ExpSigLIPModel
 
 
 def __getattr__(name: str) -> Any:
@@ -70,7 +84,8 @@ def __dir__() -> list[str]:
 
 def _register() -> None:
     """Makes our classes known to transformers' Auto classes and `pipeline`: their modules do so when they are imported."""
-    importlib.import_module(".modeling_expclip", __name__)
+    for backbone in (".modeling_expclip", ".metaclip2_expclip", ".siglip_expclip"):
+        importlib.import_module(backbone, __name__)
 
 
 @wrapt.when_imported("transformers.pipelines")

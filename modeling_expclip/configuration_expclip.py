@@ -5,21 +5,6 @@ from __future__ import annotations
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, CLIPConfig
 
-# Where transformers finds our classes in a checkpoint folder. Without the third entry the stock
-# zero-shot-image-classification pipeline refuses the model.
-AUTO_MAP = {
-    "AutoConfig": "configuration_expclip.ExpCLIPConfig",
-    "AutoModel": "modeling_expclip.ExpCLIPModel",
-    "AutoModelForZeroShotImageClassification": "modeling_expclip.ExpCLIPModel",
-}
-CUSTOM_PIPELINES = {
-    "facial-expression-recognition": {
-        "impl": "pipeline_expclip.FacialExpressionPipeline",
-        "pt": ["AutoModel"],
-        "type": "multimodal",
-    }
-}
-
 _INSTALLED = __name__ == "modeling_expclip.configuration_expclip"  # and not a checkpoint's copy
 
 
@@ -31,8 +16,27 @@ class _CustomPipelines(dict):
         return not _INSTALLED and super().__contains__(task)
 
 
+class ExpCLIPConfigMixin:
+    """What the configs of all backbones share: the checked width of the head, and where transformers finds their classes in a
+    checkpoint folder."""
+
+    alignment_dim: int
+    auto_model = "modeling_expclip.ExpCLIPModel"  # the file and the class that a checkpoint's `auto_map` names
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)  # type: ignore[misc]  # the backbone's config stands behind
+        if not isinstance(self.alignment_dim, int) or self.alignment_dim < 1:
+            raise ValueError(f"alignment_dim must be at least 1, got {self.alignment_dim!r}")
+        own = f"{type(self).__module__.rpartition('.')[2]}.{type(self).__name__}"
+        self.auto_map = {"AutoConfig": own, "AutoModel": self.auto_model}
+        # Without it the stock zero-shot-image-classification pipeline refuses the model.
+        self.auto_map["AutoModelForZeroShotImageClassification"] = self.auto_model
+        pipeline = {"impl": "pipeline_expclip.FacialExpressionPipeline", "pt": ["AutoModel"], "type": "multimodal"}
+        self.custom_pipelines = _CustomPipelines({"facial-expression-recognition": pipeline})
+
+
 @strict
-class ExpCLIPConfig(CLIPConfig):
+class ExpCLIPConfig(ExpCLIPConfigMixin, CLIPConfig):
     r"""
     Configuration of an [`ExpCLIPModel`].
 
@@ -56,13 +60,6 @@ class ExpCLIPConfig(CLIPConfig):
     model_type = "expclip"
 
     alignment_dim: int = 4096
-
-    def __post_init__(self, **kwargs):
-        super().__post_init__(**kwargs)
-        if not isinstance(self.alignment_dim, int) or self.alignment_dim < 1:
-            raise ValueError(f"alignment_dim must be at least 1, got {self.alignment_dim!r}")
-        self.auto_map = dict(AUTO_MAP)
-        self.custom_pipelines = _CustomPipelines({task: dict(entry) for task, entry in CUSTOM_PIPELINES.items()})
 
 
 ExpCLIPConfig.register_for_auto_class()

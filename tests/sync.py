@@ -1,6 +1,7 @@
 """`make sync`: the embedded model gets copies of the remote code and of the model card.
 
-The remote code is every file at the root of the library but `__init__.py`.
+The files at the root of the library but `__init__.py` are remote code. The embedded model, a CLIP, gets those that every checkpoint
+carries, and not those of other backbones.
 """
 
 from __future__ import annotations
@@ -11,7 +12,11 @@ from pathlib import Path
 from modeling_expclip import MINI
 
 LIBRARY = Path(__file__).parents[1] / "modeling_expclip"
-CODE = {file.name for file in LIBRARY.glob("*.py")} - {"__init__.py"}
+BACKBONES = {
+    "metaclip2_expclip.py",
+    "siglip_expclip.py",
+}  # each is carried by checkpoints of one other backbone than CLIP
+CODE = {file.name for file in LIBRARY.glob("*.py")} - {"__init__.py"} - BACKBONES
 
 
 def originals() -> dict[str, Path]:

@@ -1,7 +1,7 @@
 """Every command that the documents show is run as it stands, in a folder where the names in it exist.
 
-What cannot be had here is stood in for: the Hub's weights by a small random CLIP in a folder called like it, the paper's teacher by a
-function that notes what it was asked for. ``make`` and ``pip`` lines are checked against the Makefile and the extras; ``make test`` is
+What cannot be had here is stood in for: the Hub's weights by a small random CLIP in a folder called like it, teachers by a function
+that notes what it was asked for. ``make`` and ``pip`` lines are checked against the Makefile and the extras; ``make test`` is
 what runs this.
 """
 
@@ -23,6 +23,7 @@ from tests.conftest import SHARED, picture, write_video
 from tests.test_docs import PAGES, ROOT
 from tests.training.conftest import call, write_faces
 
+FETCHED = ("paper-", "laptop-")  # recipes whose teacher is on the Hub
 # What the commands of a page leave behind.
 WRITTEN = {
     "README.md": (),
@@ -95,7 +96,7 @@ def without_the_hub(words: list[str], monkeypatch) -> list:
     asked = []
     if "--released" in words:
         monkeypatch.setattr("modeling_expclip.checkpoint.convert.convert_released", lambda *given: asked.append(given))
-    if any(word.startswith("paper-") for word in words):
+    if any(word.startswith(FETCHED) for word in words):
         import training.alignment.run
         import training.embeddings.fill
         import training.embeddings.on_ray
@@ -161,7 +162,8 @@ def test_a_pages_commands_run_in_their_order(name, place, monkeypatch, capsys):
             code = run(words, patch)
         output = capsys.readouterr()
         assert code == 0, f"{line}\n{output.out}{output.err}"
-        assert bool(asked) == ("--released" in words or " paper-" in line or "demo" in words)
+        recipes = any(word.startswith(FETCHED) for word in words)
+        assert bool(asked) == ("--released" in words or recipes or "demo" in words)
         ran += 1
     assert ran
     for written in WRITTEN[name]:

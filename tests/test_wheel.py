@@ -56,7 +56,7 @@ def test_it_holds_the_three_packages_and_the_mini_and_nothing_else(wheel):
     demo = {f"expclip_demo/{path.as_posix()}" for path in own} - {"expclip_demo/assets/screenshot.png"}
     assert sum(sizes[name] for name in demo) < 300_000
     others = {name for name in sizes if ".dist-info/" not in name}
-    assert others == library | {*mini, "modeling_expclip/py.typed"} | training | demo
+    assert others == library | {*mini, "modeling_expclip/py.typed", "modeling_expclip/languages.json"} | training | demo
 
 
 def test_its_metadata(wheel):

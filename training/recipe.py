@@ -42,7 +42,9 @@ class TeacherRecipe:
 
     ``instruction``: the prompt of the teacher, or a list to embed several in one pass. ``pooling``:
     ``all`` takes the mean over every token the teacher's encoder saw, ``image`` over the image's.
-    ``layer``: which hidden state (kind ``image-text``). ``column``: the column with captions or
+    ``layer``: which hidden state (kind ``image-text``). ``longest_edge``: pixels of the longer side of
+    what it sees (kind ``image-text``; null for the model's own, which may cut a face into many tiles).
+    ``column``: the column with captions or
     vectors (kinds ``captions`` and ``vectors``). ``storage_dtype``: of the vectors on disk, any kind's.
     """
 
@@ -55,6 +57,7 @@ class TeacherRecipe:
     quantization: Literal["8bit", "4bit"] | None = None
     pooling: Literal["all", "image"] = "all"
     layer: int = -1
+    longest_edge: int | None = None
     preprocessing: Preprocessing = "own"
     column: str | None = None
     storage_dtype: Literal["float32", "float16"] = "float32"
@@ -182,6 +185,7 @@ def _check(recipe: Recipe, path: Path) -> None:
         "faces.frames": (recipe.faces.frames, 1),
         "faces.batch_size": (recipe.faces.batch_size, 1),
         "faces.margin": (recipe.faces.margin, 0),
+        "teacher.longest_edge": (recipe.teacher.longest_edge, 1),
         "training.batch_size": (training.batch_size, 2),
         "training.epochs": (training.epochs, 1),
         "training.max_steps": (training.max_steps, 1),

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer, CLIPModel
+from transformers import CLIPModel
 
 from ..processing_expclip import ExpCLIPProcessor
+from .backbones import PLAIN, embedding_dim
 from .card import checkpoint_card
 from .head import load_head, with_head
 from .load import load_weights, model_type_of
-from .processors import paper_image_processor, truncating
+from .processors import own_image_processor, own_tokenizer, paper_image_processor
 from .save import check_output, name_of, save_checkpoint
 from .validation import check_config
 
@@ -43,40 +44,46 @@ RELEASED = {
 
 
 def convert(clip: str | Path, head: str | Path, output: str | Path) -> None:
-    """Writes an Exp-CLIP checkpoint from a CLIP and a projection head, with the paper's preprocessing.
+    """Writes an Exp-CLIP checkpoint from a backbone and a projection head.
+
+    On a CLIP it has the paper's preprocessing, on another backbone that backbone's own.
 
     Args:
-        clip: CLIP checkpoint, folder or Hub id.
+        clip: checkpoint of a CLIP, a MetaCLIP 2 or a SigLIP, folder or Hub id.
         head: `.pth` file, a state dict with the one key `mlp.weight` (alignment_dim, projection_dim).
         output: folder to write; nothing, or an empty folder, may be there.
 
     Raises:
-        ValueError: `clip` is no CLIP, `head` holds no head, or the head does not fit the CLIP's projection.
+        ValueError: `clip` is no such backbone, `head` holds no head, or the head does not fit the CLIP's projection.
         OSError: a file is missing, or `output` cannot be written. Nothing is left at `output` then.
     """
     clip = str(clip)
     check_output(output, clip)
     weight = load_head(head)
     model_type = model_type_of(clip)
-    if model_type != "clip":
-        raise ValueError(f"{clip} holds a model of type {model_type!r}; expected a CLIP ('clip')")
-    check_config(clip, CLIPModel)
-    source = load_weights(CLIPModel, clip, torch.float32)
-    width = source.config.projection_dim
+    if model_type not in PLAIN:
+        raise ValueError(
+            f"{clip} holds a model of type {model_type!r}; expected one without a head: {', '.join(PLAIN)}"
+        )
+    model_class = PLAIN[model_type]
+    check_config(clip, model_class)
+    source = load_weights(model_class, clip, torch.float32)
+    tokenizer = own_tokenizer(clip, source.config)
+    width = embedding_dim(source)
     if weight.shape[1] != width:
         raise ValueError(
             f"expected a head of shape (H, {width}) for {clip}, got {tuple(weight.shape)}; "
-            f"this head belongs to a CLIP whose projection_dim is {weight.shape[1]}"
+            f"this head belongs to a backbone whose embeddings have a width of {weight.shape[1]}"
         )
     model = with_head(source, weight)
-    config = model.config
-    tokenizer = truncating(
-        AutoTokenizer.from_pretrained(clip, trust_remote_code=False), config.text_config.max_position_embeddings
-    )
-    processor = ExpCLIPProcessor(paper_image_processor(config.vision_config.image_size), tokenizer)
+    if model_class is CLIPModel:
+        images = paper_image_processor(source.config.vision_config.image_size)
+    else:
+        images = own_image_processor(clip, source.config)
+    processor = ExpCLIPProcessor(images, tokenizer)
     card = checkpoint_card(
         f"Exp-CLIP on {name_of(clip)}",
-        f"Exp-CLIP: the CLIP `{name_of(clip) if Path(clip).is_dir() else clip}` and the projection head "
+        f"Exp-CLIP: the backbone `{name_of(clip) if Path(clip).is_dir() else clip}` and the projection head "
         f"`{Path(head).name}` ({len(weight)} x {width}), put together by `expclip convert`.",
         base_model=None if Path(clip).is_dir() else clip,
     )

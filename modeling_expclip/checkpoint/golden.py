@@ -17,7 +17,7 @@ import transformers
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from transformers import CLIPModel, ProcessorMixin
+from transformers import PreTrainedModel, ProcessorMixin
 from transformers.utils import cached_file
 
 from ..prompts import LABEL_SETS, build_prompts
@@ -31,10 +31,11 @@ _TENSORS = ("images", "pixel_values", "logits_per_image")
 _METADATA = ("prompts", "logit_tolerance", "pixel_tolerance", "transformers", "torch", "sha256")
 
 
-# What travels in a checkpoint: five files, and those of 0.1.
+# What travels in a checkpoint: five files, one of another backbone than CLIP, and those of 0.1.
 _CODE = tuple(
     f"{name}.py"
     for name in "configuration_expclip modeling_expclip processing_expclip pipeline_expclip prompts "
+    "metaclip2_expclip siglip_expclip "
     "backends faces stream timeline tracking video".split()
 )
 
@@ -43,7 +44,7 @@ class VerificationError(ValueError):
     """A checkpoint no longer gives the outputs it was written with."""
 
 
-def write(model: CLIPModel, processor: ProcessorMixin, folder: Path) -> None:
+def write(model: PreTrainedModel, processor: ProcessorMixin, folder: Path) -> None:
     """Writes `golden.safetensors` with the model's answers to `folder`."""
     images, prompts = questions()
     pixels, logits = _answers(model, processor, images, prompts)
@@ -65,7 +66,7 @@ def questions() -> tuple[np.ndarray, list[str]]:
     return _images(), [*prompts, "smiling", "a face " * 100]  # the last is longer than CLIP reads
 
 
-def compare(model: CLIPModel, processor: ProcessorMixin, source: str | Path) -> dict[str, float]:
+def compare(model: PreTrainedModel, processor: ProcessorMixin, source: str | Path) -> dict[str, float]:
     """Recomputes the golden outputs of a checkpoint with the model and processor loaded from it.
 
     Of a folder on this machine, the data files are compared with their recorded sha256 as well.
@@ -188,7 +189,7 @@ def _images() -> np.ndarray:
 
 @torch.inference_mode()
 def _answers(
-    model: CLIPModel, processor: ProcessorMixin, images: np.ndarray, prompts: list[str]
+    model: PreTrainedModel, processor: ProcessorMixin, images: np.ndarray, prompts: list[str]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     inputs = processor(
         images=[Image.fromarray(image) for image in images],

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from transformers import CLIPModel
+from transformers import PreTrainedModel
 
-from ..configuration_expclip import ExpCLIPConfig
-from ..modeling_expclip import ExpCLIPModel
+from .backbones import head_class
 from .pth import read_pth
 
 HEAD_KEY = "mlp.weight"
@@ -43,23 +42,27 @@ def load_head(path: str | Path) -> torch.Tensor:
     return weight
 
 
-def with_head(clip: CLIPModel, weight: torch.Tensor) -> ExpCLIPModel:
-    """Exp-CLIP from a CLIP's towers and a head.
+def with_head(clip: PreTrainedModel, weight: torch.Tensor) -> PreTrainedModel:
+    """Exp-CLIP from a backbone's towers and a head.
 
     Args:
-        clip: a CLIP, or an Exp-CLIP whose own head is left behind.
+        clip: a CLIP or another of `backbones.PLAIN`, or an Exp-CLIP whose own head is left behind.
         weight: W (alignment_dim, projection_dim).
 
     Returns:
         The model in eval mode, with copies of the weights.
     """
-    config = ExpCLIPConfig(
-        text_config=clip.config.text_config.to_dict(),
-        vision_config=clip.config.vision_config.to_dict(),
-        projection_dim=clip.config.projection_dim,
-        logit_scale_init_value=clip.config.logit_scale_init_value,
-        alignment_dim=len(weight),
+    model_class = head_class(clip)
+    settings = clip.config.to_dict()
+    kept = (
+        "text_config",
+        "vision_config",
+        "projection_dim",
+        "logit_scale_init_value",
+    )  # of which SigLIP has the first two
+    config = model_class.config_class(
+        **{name: settings[name] for name in kept if name in settings}, alignment_dim=len(weight)
     )
-    model = ExpCLIPModel(config)
+    model = model_class(config)
     model.load_state_dict(clip.state_dict() | {"projection_head.weight": weight})
     return model.eval()

@@ -10,25 +10,23 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import CLIPModel, CLIPProcessor, PreTrainedConfig, PreTrainedModel, ProcessorMixin
+from transformers import CLIPProcessor, PreTrainedConfig, PreTrainedModel, ProcessorMixin, SiglipModel
 
-from ..modeling_expclip import ExpCLIPModel
 from ..processing_expclip import ExpCLIPProcessor, to_pil_processor
 from ..system.terminal import reason_of
+from .backbones import WITH_HEAD, backbone_class
 from .validation import WRONG_CONFIG, check_complete, check_config, check_processor
 
-_CLASSES = {"expclip": (ExpCLIPModel, ExpCLIPProcessor), "clip": (CLIPModel, CLIPProcessor)}
 
-
-def load_checkpoint(source: str | Path, dtype: torch.dtype = torch.float32) -> tuple[CLIPModel, ProcessorMixin]:
-    """Loads an Exp-CLIP or a plain CLIP, whatever code its folder holds.
+def load_checkpoint(source: str | Path, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """Loads an Exp-CLIP or a plain CLIP or MetaCLIP 2, whatever code its folder holds.
 
     Args:
         source: checkpoint folder or Hub id.
         dtype: of the model's weights; they are stored in float32.
 
     Returns:
-        The model in eval mode on the CPU, an `ExpCLIPModel` or a `CLIPModel`, and its processor.
+        The model in eval mode on the CPU, an `ExpCLIPModel`, a `CLIPModel` or those of another backbone, and its processor.
 
     Raises:
         ValueError: another kind of model; a config or processor that is damaged or does not fit the
@@ -38,10 +36,13 @@ def load_checkpoint(source: str | Path, dtype: torch.dtype = torch.float32) -> t
     source = str(source)
     config = _read_config(source)
     model_type = config.get("model_type")
-    if model_type not in _CLASSES:
-        raise ValueError(f"{source} holds a model of type {model_type!r}; expected one of {', '.join(_CLASSES)}")
-    model_class, processor_class = _CLASSES[model_type]
-    if model_type == "expclip":
+    model_class = backbone_class(source, model_type)
+    if model_class is SiglipModel:
+        raise ValueError(
+            f"{source} is a SigLIP without a head; `expclip train` and `expclip convert` put one on it, and `expclip benchmark` scores it"
+        )
+    processor_class = ExpCLIPProcessor if model_type in WITH_HEAD else CLIPProcessor
+    if model_type in WITH_HEAD:
         check_complete(source, config)
     check_config(source, model_class)
     model = load_weights(model_class, source, dtype)

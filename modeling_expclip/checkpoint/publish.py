@@ -27,6 +27,7 @@ from ..exporters.runtimes import DESCRIPTION, TOWER, check_files
 from ..system.files import read_json
 from ..system.plain_yaml import read_front_matter
 from ..system.terminal import one_line
+from .backbones import WITH_HEAD
 from .card import PLACEHOLDER
 from .golden import VerificationError
 from .load import load_checkpoint, model_type_of
@@ -243,7 +244,7 @@ def _check_code(files: dict[str, Path], model_type: str | None) -> None:
     references = [
         (name, ref) for name in _CONFIGS if name in files for ref in _references(read_json(files[name], _WRITE_AGAIN))
     ]
-    if model_type == "expclip" and "config.json" not in dict(references):
+    if model_type in WITH_HEAD and "config.json" not in dict(references):
         raise ValueError(f"{files['config.json']} names no code (auto_map), without which nobody could load it")
     for name, reference in references:
         if not isinstance(reference, str):

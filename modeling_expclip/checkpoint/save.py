@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from transformers import CLIPModel, ProcessorMixin
+from transformers import PreTrainedModel, ProcessorMixin
 
 from ..system.files import check_apart
 from . import golden
@@ -21,11 +21,11 @@ from .verify import verify_outputs
 
 
 def save_checkpoint(
-    model: CLIPModel,
+    model: PreTrainedModel,
     processor: ProcessorMixin,
     output: str | Path,
     card: str,
-    reference: CLIPModel | None = None,
+    reference: PreTrainedModel | None = None,
 ) -> None:
     """Writes a checkpoint folder, loads it again and verifies what it answers.
 

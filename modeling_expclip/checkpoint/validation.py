@@ -13,7 +13,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from transformers import CLIPModel, ProcessorMixin
+from transformers import CLIPModel, PreTrainedModel, ProcessorMixin
 from transformers.utils import cached_file
 
 from ..system.files import read_json
@@ -50,7 +50,7 @@ def check_complete(folder: str, config: dict[str, Any]) -> None:
         raise ValueError(f"{folder} is damaged, it lacks {', '.join(missing)}; write the checkpoint again")
 
 
-def check_config(folder: str, model_class: type[CLIPModel]) -> None:
+def check_config(folder: str, model_class: type[PreTrainedModel]) -> None:
     """Raises ValueError for a config that cannot be instantiated, or whose model is far larger than the weights.
 
     transformers would make it first, in memory, and only then find that the weights do not fit.
@@ -87,7 +87,7 @@ def check_config(folder: str, model_class: type[CLIPModel]) -> None:
         raise ValueError(f"the weights in {folder} are no floating-point numbers: {', '.join(integers)}")
 
 
-def check_processor(folder: str, processor: ProcessorMixin, model: CLIPModel) -> None:
+def check_processor(folder: str, processor: ProcessorMixin, model: PreTrainedModel) -> None:
     """Tries the processor on an image and two prompts: what comes out must be what the model reads."""
     images, side = processor.image_processor, model.config.vision_config.image_size
     text = model.config.text_config
@@ -113,8 +113,9 @@ def check_processor(folder: str, processor: ProcessorMixin, model: CLIPModel) ->
         raise ValueError(f"the tokenizer in {folder} knows more words than the model's {text.vocab_size}")
     if len(processor.tokenizer) < _BYTES:  # without its files, transformers makes a tokenizer of three words
         raise ValueError(f"the tokenizer in {folder} knows {len(processor.tokenizer)} words: files are missing")
-    # Configs written before transformers 4.31 say 2, whatever the token is; the model then knows better.
-    if text.eos_token_id != 2 and not (ids == text.eos_token_id).any(1).all():
+    # Configs of CLIPs written before transformers 4.31 say 2, whatever the token is; the model then knows better.
+    legacy = isinstance(model, CLIPModel) and text.eos_token_id == 2
+    if not legacy and not (ids == text.eos_token_id).any(1).all():
         raise ValueError(
             f"the tokenizer in {folder} does not end prompts with token {text.eos_token_id}, as the model expects"
         )

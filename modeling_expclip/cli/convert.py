@@ -18,7 +18,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         description="Turn a CLIP and a released head into a checkpoint.",
     )
     source = command.add_mutually_exclusive_group(required=True)
-    source.add_argument("--clip", help="folder or Hub id of a CLIP; needs --head")
+    source.add_argument("--clip", help="folder or Hub id of a CLIP, MetaCLIP 2 or SigLIP; needs --head")
     source.add_argument("--released", choices=("b32", "b16", "l14"), help="download one of the paper's models")
     command.add_argument("--head", type=Path, metavar="FILE.pth", help="projection head, a state dict with mlp.weight")
     add_output_folder(command)

@@ -13,8 +13,8 @@ from .replace import output_folder
 def add(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser(
         "merge",
-        help="fold the head into CLIP: a plain CLIPModel, same predictions",
-        description="Fold the head into CLIP: a plain CLIPModel, same predictions.",
+        help="fold the head into the backbone: a plain CLIPModel or MetaClip2Model, same predictions",
+        description="Fold the head into the backbone: a plain CLIPModel or MetaClip2Model, same predictions.",
     )
     add_model(command)
     command.add_argument(
@@ -30,5 +30,5 @@ def run(arguments: argparse.Namespace) -> int:
 
     with output_folder(arguments.output, (arguments.model,), arguments.overwrite) as output:
         merge(arguments.model, output, arguments.onnx, arguments.open_clip)
-    print(f"wrote and verified {printable(str(arguments.output))}: a plain CLIPModel")
+    print(f"wrote and verified {printable(str(arguments.output))}: a plain model, the head folded in")
     return OK

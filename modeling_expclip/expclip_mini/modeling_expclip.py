@@ -6,10 +6,12 @@ Source: "Enhancing Zero-Shot Facial Expression Recognition by LLM Knowledge Tran
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from packaging.version import Version
 from torch import nn
-from transformers import AutoModel, AutoModelForZeroShotImageClassification, CLIPConfig, CLIPModel
+from transformers import AutoModel, AutoModelForZeroShotImageClassification, CLIPModel, PreTrainedModel
 from transformers import __version__ as transformers_version
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -36,32 +38,15 @@ class ExpCLIPProjectionHead(nn.Linear):
         super().__init__(projection_dim, alignment_dim, bias=False)
 
 
-class ExpCLIPModel(CLIPModel):
-    r"""
-    [`CLIPModel`] whose image and text embeddings both pass through `projection_head`. All modules but the head keep CLIP's
-    names and are stock modules, so `visual_projection(vision_model(pixel_values).pooler_output)` is CLIP's own embedding.
+_Backbone: Any = object  # a type checker cannot know which one stands behind the mixin
 
-    `forward` is inherited: it returns `logits_per_image` (images, texts), `logits_per_text` (texts, images), and the normalised
-    `image_embeds` and `text_embeds` (B, alignment_dim).
 
-    Example:
+class ExpCLIPMixin(_Backbone):
+    """The head and what passes it, for any backbone with `get_image_features`, `get_text_features` and bias-free projections."""
 
-    ```python
-    >>> import torch
-    >>> from PIL import Image
-    >>> from modeling_expclip import MINI, ExpCLIPModel, ExpCLIPProcessor
+    plain_class: type[PreTrainedModel]  # the backbone's own class
 
-    >>> model, processor = ExpCLIPModel.from_pretrained(MINI), ExpCLIPProcessor.from_pretrained(MINI)
-    >>> inputs = processor(images=Image.new("RGB", (48, 48)), text=["anger.", "fear."], return_tensors="pt")
-    >>> with torch.inference_mode():
-    ...     probabilities = model(**inputs).logits_per_image.softmax(-1)  # (1, 2)
-    ```
-    """
-
-    config_class = ExpCLIPConfig
-    config: ExpCLIPConfig
-
-    def __init__(self, config: ExpCLIPConfig) -> None:
+    def __init__(self, config) -> None:
         super().__init__(config)
         self.projection_head = ExpCLIPProjectionHead(config.projection_dim, config.alignment_dim)
         self.post_init()
@@ -110,19 +95,22 @@ class ExpCLIPModel(CLIPModel):
             the text tower's output with ``pooler_output`` W P_t g(text), (B, alignment_dim).
         """
         kwargs["return_dict"] = True
-        limit = self.config.text_config.max_position_embeddings
-        if input_ids.shape[-1] > limit:  # the stock pipeline does not truncate
-            mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-            ends = input_ids.gather(1, mask.sum(1, keepdim=True) - 1)  # (B, 1), each row's end token
-            cut = torch.where(mask[:, limit - 1 : limit].bool(), ends, input_ids[:, limit - 1 : limit])
-            input_ids = torch.cat([input_ids[:, : limit - 1], cut], 1)
-            attention_mask = mask[:, :limit]
-            position_ids = None if position_ids is None else position_ids[:, :limit]
+        input_ids, attention_mask = self._cut(input_ids, attention_mask)
+        position_ids = None if position_ids is None else position_ids[:, : input_ids.shape[-1]]
         output = super().get_text_features(
             input_ids, attention_mask=attention_mask, position_ids=position_ids, **kwargs
         )
         output.pooler_output = self.projection_head(output.pooler_output)
         return output
+
+    def _cut(self, ids: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        limit = self.config.text_config.max_position_embeddings
+        if ids.shape[-1] <= limit:  # the stock pipeline does not truncate
+            return ids, mask
+        mask = torch.ones_like(ids) if mask is None else mask
+        ends = ids.gather(1, mask.sum(1, keepdim=True) - 1)  # (B, 1), each row's end token
+        cut = torch.where(mask[:, limit - 1 : limit].bool(), ends, ids[:, limit - 1 : limit])
+        return torch.cat([ids[:, : limit - 1], cut], 1), mask[:, :limit]
 
     @can_return_tuple
     def get_video_features(self, pixel_values: torch.Tensor, **kwargs) -> BaseModelOutputWithPooling:
@@ -141,15 +129,15 @@ class ExpCLIPModel(CLIPModel):
         frames = self.get_image_features(pixel_values.flatten(0, 1), **kwargs).pooler_output  # (B * T, alignment_dim)
         return BaseModelOutputWithPooling(pooler_output=frames.unflatten(0, pixel_values.shape[:2]).mean(1))
 
-    def freeze_clip(self) -> ExpCLIPModel:
+    def freeze_clip(self) -> ExpCLIPMixin:
         """Leaves only the projection head trainable, as in the paper. Returns the model itself."""
         self.requires_grad_(False)
         self.projection_head.requires_grad_(True)
         return self
 
     @torch.no_grad()
-    def merge_projection(self) -> CLIPModel:
-        """A plain CLIPModel with the same predictions.
+    def merge_projection(self) -> PreTrainedModel:
+        """The backbone's own class, such as a plain CLIPModel, with the same predictions.
 
         Only cosines count, and W = Q R with Q orthonormal gives <W v, W t> = <R v, R t>; so R, which is no larger than CLIP's
         space, folds into both of CLIP's projections. QR, not Cholesky, so that rank-deficient heads work; where the
@@ -159,7 +147,7 @@ class ExpCLIPModel(CLIPModel):
         _, triangle = torch.linalg.qr(self.projection_head.weight.cpu().double())  # (min(H, D), D)
         missing = self.config.projection_dim - len(triangle)
         triangle = nn.functional.pad(triangle, (0, 0, 0, missing))  # (D, D)
-        config = CLIPConfig(
+        config = self.plain_class.config_class(
             text_config=self.config.text_config.to_dict(),
             vision_config=self.config.vision_config.to_dict(),
             projection_dim=self.config.projection_dim,
@@ -168,9 +156,36 @@ class ExpCLIPModel(CLIPModel):
         state = {key: value for key, value in self.state_dict().items() if not key.startswith("projection_head.")}
         for name in ("visual_projection.weight", "text_projection.weight"):
             state[name] = (triangle @ state[name].cpu().double()).to(state[name])
-        merged = CLIPModel(config).to(device=self.device, dtype=self.dtype)
+        merged = self.plain_class(config).to(device=self.device, dtype=self.dtype)
         merged.load_state_dict(state)
         return merged.train(self.training)
+
+
+class ExpCLIPModel(ExpCLIPMixin, CLIPModel):
+    r"""
+    [`CLIPModel`] whose image and text embeddings both pass through `projection_head`. All modules but the head keep CLIP's
+    names and are stock modules, so `visual_projection(vision_model(pixel_values).pooler_output)` is CLIP's own embedding.
+
+    `forward` is inherited: it returns `logits_per_image` (images, texts), `logits_per_text` (texts, images), and the normalised
+    `image_embeds` and `text_embeds` (B, alignment_dim).
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from PIL import Image
+    >>> from modeling_expclip import MINI, ExpCLIPModel, ExpCLIPProcessor
+
+    >>> model, processor = ExpCLIPModel.from_pretrained(MINI), ExpCLIPProcessor.from_pretrained(MINI)
+    >>> inputs = processor(images=Image.new("RGB", (48, 48)), text=["anger.", "fear."], return_tensors="pt")
+    >>> with torch.inference_mode():
+    ...     probabilities = model(**inputs).logits_per_image.softmax(-1)  # (1, 2)
+    ```
+    """
+
+    config_class = ExpCLIPConfig
+    config: ExpCLIPConfig
+    plain_class = CLIPModel
 
 
 ExpCLIPModel.register_for_auto_class("AutoModel")

@@ -65,7 +65,8 @@ def compare_tools(source: str, model: CLIPModel, processor: CLIPProcessor) -> di
         check_config(path, model, processor)
         if "open_clip" not in absent:
             answers["open_clip"] = _open_clip(source, images, prompts)
-    if SENTENCE_TRANSFORMERS not in absent:
+    # It knows CLIP's type.
+    if isinstance(model, CLIPModel) and SENTENCE_TRANSFORMERS not in absent:
         if _file(source, "modules.json"):
             raise golden.VerificationError(
                 f"{source} holds a modules.json, which `expclip merge` does not write and sentence-transformers would follow; remove it"

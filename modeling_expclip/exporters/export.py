@@ -1,7 +1,7 @@
 """`expclip export`: a checkpoint becomes a plain CLIP folder with its image tower beside it, for OpenVINO or ONNX Runtime.
 
-Prompts are encoded once for a set of labels, so the text tower stays in torch. The written tower is loaded again and compared with
-torch before the folder gets its name.
+One on SigLIP, which cannot take up the head, stays what it is. Prompts are encoded once for a set of labels, so the text tower stays in
+torch, but for SigLIP's graphs for ONNX. The written image tower is loaded again and compared with torch before the folder gets its name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from transformers import CLIPModel, CLIPProcessor
+from transformers import PreTrainedModel, ProcessorMixin, SiglipModel
 
 from ..checkpoint import golden
 from ..checkpoint.card import checkpoint_card
@@ -22,7 +22,7 @@ from ..checkpoint.processors import plain_processor, save_processor, truncating
 from ..checkpoint.save import check_output, name_of, whole_folder
 from ..checkpoint.verify import verify_outputs
 from ..media.images import image_endings, open_image
-from ..modeling_expclip import ExpCLIPModel
+from ..modeling_expclip import ExpCLIPMixin
 from ..processing_expclip import to_pil_processor
 from .image_tower import write_tower
 from .quiet import quiet
@@ -39,6 +39,8 @@ def export(
     source: str, output: str | Path, backend: str, precision: str = "fp32", calibration: Sequence[str] = ()
 ) -> None:
     """Writes a plain CLIP folder with the image tower beside it for another runtime.
+
+    Of a checkpoint on SigLIP it is the same checkpoint, and for ONNX both towers, each with the head.
 
     Args:
         source: Exp-CLIP or plain CLIP checkpoint, folder or Hub id.
@@ -62,8 +64,10 @@ def export(
     silence_telemetry()
     files = _calibration_files(calibration) if precision == "int8" else []
     model, processor = load_checkpoint(source)
-    plain = model.merge_projection() if isinstance(model, ExpCLIPModel) else model
-    processor = plain_processor(processor)
+    plain = model
+    if not isinstance(model, SiglipModel):
+        plain = model.merge_projection() if isinstance(model, ExpCLIPMixin) else model
+        processor = plain_processor(processor)
     # The golden prompts need the limit, which not every plain CLIP's tokenizer knows.
     truncating(processor.tokenizer, plain.config.text_config.max_position_embeddings)
     pixels = _read(files, processor)
@@ -76,7 +80,7 @@ def export(
         golden.write(model, processor, folder)
         verify_outputs(folder)
         agreement = _check_tower(plain, processor, folder, backend, precision, pixels)
-        card = _card(name_of(source), backend, precision, agreement, len(files))
+        card = _card(name_of(source), plain, backend, precision, agreement, len(files))
         (folder / "README.md").write_text(card, encoding="utf-8")
 
 
@@ -117,7 +121,7 @@ def _calibration_files(paths: Sequence[str]) -> list[str]:
     return [str(files[i * len(files) // count]) for i in range(count)]
 
 
-def _read(files: list[str], processor: CLIPProcessor) -> list[torch.Tensor]:
+def _read(files: list[str], processor: ProcessorMixin) -> list[torch.Tensor]:
     """Pixel values (1, 3, height, width) of each file. Raises ValueError with the names of those that cannot be read."""
     image_processor, pixels, failed = to_pil_processor(processor.image_processor), [], []
     for file in files:
@@ -133,7 +137,12 @@ def _read(files: list[str], processor: CLIPProcessor) -> list[torch.Tensor]:
 
 @torch.inference_mode()
 def _check_tower(
-    model: CLIPModel, processor: CLIPProcessor, folder: Path, backend: str, precision: str, pixels: list[torch.Tensor]
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    folder: Path,
+    backend: str,
+    precision: str,
+    pixels: list[torch.Tensor],
 ) -> float:
     """The mean cosine of the written tower's embeddings with torch's, of the calibration images or the golden images."""
     if not pixels:
@@ -152,12 +161,12 @@ def _check_tower(
     return mean
 
 
-def _card(name: str, backend: str, precision: str, agreement: float, calibrated: int) -> str:
+def _card(name: str, plain: PreTrainedModel, backend: str, precision: str, agreement: float, calibrated: int) -> str:
     return checkpoint_card(
         f"{name}, exported for {backend}",
-        f"`{name}` as a plain `CLIPModel`, with its image tower beside it for the backend `{backend}` in {precision}, written by "
+        f"`{name}` as a{' plain' * (not isinstance(plain, ExpCLIPMixin))} `{type(plain).__name__}`, with its image tower beside it for the backend `{backend}` in {precision}, written by "
         f"`expclip export`{f' with {calibrated} calibration images' if calibrated else ''}. The mean cosine of the exported tower's "
         f"embeddings with torch's was {agreement:.5f} on {'these images' if calibrated else 'three synthetic images'}. "
         "`expclip classify --model` runs the exported tower; the pipeline below runs the same model in torch.",
-        remote_code=False,
+        remote_code=isinstance(plain, ExpCLIPMixin),
     )

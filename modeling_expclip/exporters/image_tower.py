@@ -6,15 +6,17 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import torch
-from transformers import CLIPModel
+from transformers import PreTrainedModel, SiglipModel
 
 from .int8 import QUANTIZED, calibrate, join_projections
 from .onnx_graphs import FOLDER, ImageTower, clear_notes, export_graph, write_graphs
 from .runtimes import TOWER
 
 
-def write_tower(model: CLIPModel, folder: Path, backend: str, precision: str, pixels: list[torch.Tensor]) -> None:
+def write_tower(model: PreTrainedModel, folder: Path, backend: str, precision: str, pixels: list[torch.Tensor]) -> None:
     """Writes `image_tower.xml` and `.bin`, or `onnx/vision_model.onnx` (int8: `onnx/vision_model_quantized.onnx`), to `folder`.
+
+    Of SigLIP, which no plain model can replace, the text tower for ONNX as well: `onnx/text_model.onnx`.
 
     In: pixel values (B, 3, height, width) float32 with any B. Out: embeddings (B, D) float32, not normalised. `pixels`, a list of
     (1, 3, height, width), calibrate int8.
@@ -25,7 +27,7 @@ def write_tower(model: CLIPModel, folder: Path, backend: str, precision: str, pi
         _write_openvino(model, folder, precision, pixels)
 
 
-def _write_openvino(model: CLIPModel, folder: Path, precision: str, pixels: list[torch.Tensor]) -> None:
+def _write_openvino(model: PreTrainedModel, folder: Path, precision: str, pixels: list[torch.Tensor]) -> None:
     import openvino
 
     size = model.config.vision_config.image_size
@@ -39,7 +41,7 @@ def _write_openvino(model: CLIPModel, folder: Path, precision: str, pixels: list
     _without_notes(path)
 
 
-def _write_onnx(model: CLIPModel, folder: Path, precision: str, pixels: list[torch.Tensor]) -> None:
+def _write_onnx(model: PreTrainedModel, folder: Path, precision: str, pixels: list[torch.Tensor]) -> None:
     import onnx
 
     write_graphs(model, folder, ["vision_model"])
@@ -50,6 +52,8 @@ def _write_onnx(model: CLIPModel, folder: Path, precision: str, pixels: list[tor
             file.unlink()
         clear_notes(graph)
         onnx.save(graph, path.with_stem(path.stem + QUANTIZED))
+    if isinstance(model, SiglipModel):
+        write_graphs(model, folder, ["text_model"])
 
 
 def _without_notes(path: Path) -> None:

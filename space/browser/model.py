@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import CLIPModel
 
 from modeling_expclip import MINI, ExpCLIPModel
 from modeling_expclip.checkpoint.load import load_checkpoint
@@ -32,6 +33,8 @@ def write_model(folder: Path, source: str, yunet: Path | None) -> dict[str, Any]
     float32. Raises ValueError or OSError for a checkpoint or weights that cannot be used.
     """
     model, processor = load_checkpoint(source)
+    if not isinstance(model, CLIPModel):
+        raise ValueError(f"the page runs CLIP and Exp-CLIP on CLIP; {source} is a {type(model).__name__}")
     about = {
         "name": "expclip-mini" if source == MINI else name_of(source),
         "image": _pixels(processor.image_processor),

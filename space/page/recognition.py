@@ -5,6 +5,7 @@ Each label's probability comes with the projection head and without it. No page 
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 from collections import OrderedDict
@@ -17,12 +18,13 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import CLIPModel
+from transformers import PreTrainedModel
 
-from modeling_expclip import MINI, PROMPT_SETS, ExpCLIPModel, FaceAnalyzer, FaceDetector, load_checkpoint
+from modeling_expclip import MINI, PROMPT_SETS, FaceAnalyzer, FaceDetector, load_checkpoint
 from modeling_expclip.media.analyzer import VIDEO_RESOLUTION
 from modeling_expclip.media.label_sets import ACTION_UNITS, best_label
 from modeling_expclip.media.video import VideoLimits
+from modeling_expclip.modeling_expclip import ExpCLIPMixin
 
 from .slots import Slots
 
@@ -104,7 +106,7 @@ class Recogniser:
         # torch, also for an exported checkpoint: other runtimes do one thing at a time.
         self._with_head = FaceAnalyzer(model, processor, faces=faces, detector=videos, backend="torch")
         self._head, self.no_head = None, ""
-        if isinstance(model, ExpCLIPModel):
+        if isinstance(model, ExpCLIPMixin):
             self._head, model = model.projection_head, without_head(model)
         else:
             self.no_head = (
@@ -209,11 +211,8 @@ def _contrasts(labels: Sequence[str], multi_label: bool) -> dict[str, Any] | Non
     return known if multi_label and known else None
 
 
-def without_head(model: ExpCLIPModel) -> CLIPModel:
-    """The CLIP that an Exp-CLIP was made from. It shares the modules, so it needs no memory."""
-    with torch.device("meta"):
-        clip = CLIPModel(model.config)
-    for name, _ in list(clip.named_children()):
-        setattr(clip, name, getattr(model, name))
-    clip.logit_scale = model.logit_scale
-    return clip.eval()
+def without_head(model: PreTrainedModel) -> PreTrainedModel:
+    """The same model without its head. It shares the modules, so it needs no memory."""
+    bare = copy.copy(model)
+    bare._modules = {**model._modules, "projection_head": torch.nn.Identity()}
+    return bare

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from modeling_expclip import LABEL_SETS, PROMPT_SETS
+from modeling_expclip import LABEL_SETS, LANGUAGES, PROMPT_SETS
 from modeling_expclip.prompts import LABEL_ALIASES, build_prompts, canonical_label
 
 
@@ -48,6 +48,19 @@ def test_aliases_are_for_data_sets_only():
     assert build_prompts(["happy"], "class_name") == [["happy."]]
     with pytest.raises(ValueError, match="'sleepy'"):
         canonical_label("sleepy")
+
+
+def test_other_languages_are_labels_and_a_template():
+    assert len(LANGUAGES) == 5 and all(set(words) == {"labels", "template"} for words in LANGUAGES.values())
+    for words in LANGUAGES.values():
+        assert len(words["labels"]) == len(LABEL_SETS["rafdb"])
+        groups = build_prompts(words["labels"], [words["template"]])
+        assert len({prompt for (prompt,) in groups}) == 7
+        assert all(label in prompt and "{" not in prompt for label, (prompt,) in zip(words["labels"], groups))
+    assert len({label for words in LANGUAGES.values() for label in words["labels"]}) == 35
+    assert build_prompts(LANGUAGES["de"]["labels"], [LANGUAGES["de"]["template"]])[6] == [
+        "ein Gesicht, das Angst ausdrückt."
+    ]
 
 
 def test_own_labels_and_templates():

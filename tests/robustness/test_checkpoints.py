@@ -157,7 +157,8 @@ def test_defaults_do_not_stand_in(folder, right, capsys, name, where):
         (("vision_config", "hidden_act"), "tanhh", "cannot be instantiated: .*tanhh"),
         (("text_config", "num_hidden_layers"), 1, "do not fit its config: .*layers.1"),
         (("model_type",), "clip", "do not fit its config: .*projection_head"),
-        (("model_type",), "siglip", "holds a model of type 'siglip'; expected one of expclip, clip"),
+        (("model_type",), "siglip", "is a SigLIP without a head"),
+        (("model_type",), "siglip2", "holds a model of type 'siglip2'; expected one of expclip, .*, clip, .*NaFlex"),
         (("model_type",), ["clip"], "no JSON object with a model_type"),
     ],
 )

@@ -26,6 +26,7 @@ from transformers.integrations import TensorBoardCallback
 from transformers.trainer_utils import set_seed
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from modeling_expclip.checkpoint.backbones import embedding_dim
 from modeling_expclip.checkpoint.card import checkpoint_card
 from modeling_expclip.checkpoint.head import with_head
 from modeling_expclip.checkpoint.save import save_checkpoint
@@ -148,7 +149,7 @@ def train(
     clip = FrozenClip(dataclasses.replace(recipe.clip, dtype="float32"))  # its weights go into the checkpoint
     settings = recipe.training
     set_seed(settings.seed)
-    weight = initial_head(settings.head_init, alignment_dim, clip.model.config.projection_dim)
+    weight = initial_head(settings.head_init, alignment_dim, embedding_dim(clip.model))
     scale = clip.model.logit_scale.exp().item() if settings.logit_scale is None else settings.logit_scale
     model = AlignmentModel(weight, scale, teacher_mean, settings.wise_ft_alpha)
     sets = {name: load_zero_shot(source, clip, classes, recipe.faces) for name, source in evaluate.items()}
@@ -322,7 +323,7 @@ def write_checkpoint(
     instruction = f', instruction: "{teacher.instruction}"' if teacher.instruction else ""
     card = checkpoint_card(
         f"Exp-CLIP on {Path(recipe.clip.model).name}",
-        f"The CLIP `{Path(recipe.clip.model).name}`, frozen, with a projection head trained on {faces} faces without labels for {steps} steps. "
+        f"The backbone `{Path(recipe.clip.model).name}`, frozen, with a projection head trained on {faces} faces without labels for {steps} steps. "
         f"Teacher: {teacher.kind}{f' `{teacher.model}`' if teacher.model else ''}{instruction}. `recipe.yaml` has every setting.",
         base_model=None if Path(recipe.clip.model).is_dir() or "/" not in recipe.clip.model else recipe.clip.model,
     )

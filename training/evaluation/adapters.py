@@ -28,7 +28,7 @@ from transformers import (
 )
 from transformers.models.auto.image_processing_auto import AutoImageProcessor  # 5.6's shorter name wants torchvision
 
-from modeling_expclip import ExpCLIPModel
+from modeling_expclip.checkpoint.backbones import WITH_HEAD
 from modeling_expclip.checkpoint.load import load_weights, model_type_of
 from modeling_expclip.processing_expclip import to_rgb
 from modeling_expclip.prompts import build_prompts
@@ -91,11 +91,11 @@ def load_zero_shot_model(
         clip, images = load_farl(source)
         return DualEncoder(clip.to(device, DTYPES[dtype]), images, _load_tokenizer(source_of(tokenizer), None, clip))
     model_type = model_type_of(source, revision)
-    kind = KINDS.get(prefix or model_type)
+    kind = KINDS.get(model_type if prefix == "clip-of" and model_type in WITH_HEAD else prefix or model_type)
     if kind is None or kind.model_type != model_type:
         raise ValueError(_unsupported(model, prefix, model_type))
     # FLAVA's and CLIPSeg's checkpoints hold more than the two towers; of ours nothing may be left over.
-    leftover = not issubclass(kind.model_class, CLIPModel)
+    leftover = model_type not in WITH_HEAD and not issubclass(kind.model_class, CLIPModel)
     loaded = load_weights(kind.model_class, source, DTYPES[dtype], revision, leftover=leftover).to(device)
     if prefix == "clip-of":
         loaded.projection_head = torch.nn.Identity()
@@ -267,12 +267,12 @@ class Kind(NamedTuple):
 
 _AUTO_TYPES = ("siglip", "siglip2", "align", "altclip", "chinese_clip", "metaclip_2", "clipseg", "blip")
 KINDS = {
-    "expclip": Kind("expclip", ExpCLIPModel, DualEncoder),
+    **{name: Kind(name, model_class, DualEncoder) for name, model_class in WITH_HEAD.items()},
     "clip": Kind("clip", CLIPModel, DualEncoder),
     **{name: Kind(name, AutoModelForZeroShotImageClassification, DualEncoder) for name in _AUTO_TYPES},
     "flava": Kind("flava", FlavaModel, DualEncoder),
     "xclip": Kind("xclip", XCLIPModel, XClip),
-    "clip-of": Kind("expclip", ExpCLIPModel, DualEncoder),
+    "clip-of": Kind("expclip", WITH_HEAD["expclip"], DualEncoder),
     "blip2-itc": Kind("blip-2", Blip2ForImageTextRetrieval, Blip2Contrastive),
     "blip2-itm": Kind("blip-2", Blip2ForImageTextRetrieval, Blip2Matching),
 }

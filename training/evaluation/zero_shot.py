@@ -100,6 +100,4 @@ def load_zero_shot(source: str, clip: FrozenClip, classes: Sequence[str], faces_
 @torch.inference_mode()
 def text_features(clip: FrozenClip, prompts: list[list[str]]) -> torch.Tensor:
     """Prompts of each class -> (classes, prompts, D) float32, before the head."""
-    tokens = clip.processor(text=[prompt for group in prompts for prompt in group], return_tensors="pt")
-    pooled = clip.model.text_model(**tokens.to(clip.model.device)).pooler_output
-    return clip.model.text_projection(pooled).float().cpu().unflatten(0, (len(prompts), -1))
+    return clip.texts([prompt for group in prompts for prompt in group]).unflatten(0, (len(prompts), -1))

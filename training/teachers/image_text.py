@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from PIL import Image
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
@@ -15,7 +17,7 @@ class ImageTextTeacher(Teacher):
     """Any decoder-only vision-language model (Qwen-VL, SmolVLM, LLaVA ...): the mean of one of its
     hidden states."""
 
-    reads = OF_A_MODEL | {"pooling", "layer"}
+    reads = OF_A_MODEL | {"pooling", "layer", "longest_edge"}
 
     def __init__(self, spec: TeacherRecipe, device: torch.device) -> None:
         super().__init__(spec, device)
@@ -35,6 +37,12 @@ class ImageTextTeacher(Teacher):
         self.processor = load_part(AutoProcessor, spec, "processor (image processor and tokenizer)")
         if not (hasattr(self.processor, "tokenizer") and hasattr(self.processor, "image_processor")):
             raise ValueError(f"{spec.model} has a {type(self.processor).__name__} where a whole processor is needed")
+        size = dict(self.processor.image_processor.size or {})
+        if spec.longest_edge is not None and size.get("longest_edge") is None:
+            raise ValueError(
+                f"{spec.model} does not resize by the longest edge (its size: {size}); "
+                f"leave teacher.longest_edge {spec.longest_edge} out"
+            )
         ready_to_pad(self.processor.tokenizer)
         self.model = load_model(AutoModelForImageTextToText, spec, device)
 
@@ -49,7 +57,10 @@ class ImageTextTeacher(Teacher):
 
     def embed(self, items: list[Image.Image], instruction: str) -> torch.Tensor:
         prompt = self.prompt(instruction)
-        options = {"return_tensors": "pt", "padding": True}
+        options: dict[str, Any] = {"return_tensors": "pt", "padding": True}
+        if self.spec.longest_edge is not None:
+            # Idefics3 and SmolVLM enlarge every picture and cut it into tiles, each as costly as a whole picture.
+            options["images_kwargs"] = {"size": {"longest_edge": self.spec.longest_edge}}
         bos = self.processor.tokenizer.bos_token
         if bos and prompt.startswith(bos):  # the chat template wrote it, a second one would be read as text
             options["add_special_tokens"] = False

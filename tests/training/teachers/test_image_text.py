@@ -130,6 +130,22 @@ def test_padding_does_not_matter(tmp_path, padding_side):
     assert len(set(lengths)) == 2
 
 
+def test_one_tile_of_each_face(tmp_path, faces):
+    """With the longest edge of one tile a face is as many tokens as one picture, and the vector is that of the model run so."""
+    folder = write_idefics(tmp_path, "right")
+    whole, tile = teacher("image-text", folder), teacher("image-text", folder, longest_edge=SIDE)
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    processor = AutoProcessor.from_pretrained(folder)
+    before = len(plain_run(model, processor, faces[0], tile.prompt(ASK))[1])
+    AutoProcessor.from_pretrained(folder, size={"longest_edge": SIDE}).save_pretrained(tmp_path / "smaller")
+    states, image = plain_run(model, AutoProcessor.from_pretrained(tmp_path / "smaller"), faces[0], tile.prompt(ASK))
+    assert len(image) < before
+    torch.testing.assert_close(tile(faces, ASK)[0], states[-1][0].mean(0), atol=1e-5, rtol=0)
+    assert (tile(faces, ASK) - whole(faces, ASK)).abs().max() > 0.01
+    with pytest.raises(ValueError, match="does not resize by the longest edge"):
+        teacher("image-text", write_llava(tmp_path / "llava"), longest_edge=SIDE)
+
+
 def write_blip_with_opt(folder, kind):
     tokenizer = image_tokenizer()
     images = BlipImageProcessorPil(size={"height": SIDE, "width": SIDE})

@@ -35,7 +35,9 @@ def test_prompts_are_encoded_once(clip_folder, monkeypatch):
 
 def test_unsupported_models_are_refused(tmp_path, clip_folder, xclip):
     BertModel(BertConfig(**BERT)).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"type 'bert', which is not supported; expected one of expclip, clip, siglip"):
+    with pytest.raises(
+        ValueError, match=r"type 'bert', which is not supported; expected one of expclip, .*clip, siglip"
+    ):
         load_zero_shot_model(str(tmp_path))
     with pytest.raises(ValueError, match="unknown kind 'vilt' in 'vilt:a/b'; choose one of clip-of:, blip2-itc:"):
         load_zero_shot_model("vilt:a/b")
