@@ -5,6 +5,7 @@ A server of S3's kind on this machine stands for object storage.
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
 import signal
@@ -342,6 +343,19 @@ def test_scorer_opens_no_paths(scorer, tmp_path):
     path = str(tmp_path / "secret.png")
     found = scorer({"image": [path, {"bytes": None, "path": path}, None, b"", png(0)], "path": [*"abcde"]}).to_pylist()
     assert [row["label"] is None and row["error"] is not None for row in found] == [True, True, True, True, False]
+
+
+def test_scorer_opens_nothing_that_hides_in_bytes(scorer, tmp_path):
+    (tmp_path / "face.png").write_bytes(png(0))
+    path = str(tmp_path / "face.png")
+    hidden = [{"bytes": {"image": path}}, {"bytes": {"bytes": None, "path": path}}, {"image": path}, [path]]
+    for cell in hidden:
+        assert "the row holds no image" in scorer({"image": [cell]}).to_pylist()[0]["error"], cell
+
+
+def test_shares_of_a_device_are_all_used():
+    options = argparse.Namespace(actors=None, actor_cpus=0.1, actor_gpus=0.2)
+    assert on_ray._actors(options, {"CPU": 16, "GPU": 1}, 99) == (5, 0.1, 0.2)
 
 
 def test_scorer_takes_arrays_and_names_a_missing_column(scorer, scores):

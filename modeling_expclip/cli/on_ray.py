@@ -181,9 +181,9 @@ def _actors(arguments: argparse.Namespace, have: dict[str, float], parts: int) -
     """How many actors there shall be, and the share of CPUs and GPUs of each."""
     cpus = arguments.actor_cpus or 1.0
     gpus = min(1.0, have.get("GPU", 0.0)) if arguments.actor_gpus is None else arguments.actor_gpus
-    fit = int(have.get("CPU", 0) // cpus)
+    fit = _times(cpus, have.get("CPU", 0))
     if gpus:
-        fit = min(fit, int(have.get("GPU", 0) // gpus))
+        fit = min(fit, _times(gpus, have.get("GPU", 0)))
     wanted = arguments.actors or max(1, fit)
     if not fit:
         raise ValueError(
@@ -191,3 +191,7 @@ def _actors(arguments: argparse.Namespace, have: dict[str, float], parts: int) -
             "lower --actor-cpus or --actor-gpus"
         )
     return min(wanted, parts), cpus, gpus
+
+
+def _times(share: float, whole: float) -> int:
+    return int(whole / share + 1e-9)  # 1 // 0.2 is 4

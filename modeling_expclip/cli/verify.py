@@ -21,6 +21,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from ..checkpoint.backbones import PLAIN
     from ..checkpoint.golden import VerificationError
     from ..checkpoint.load import model_type_of
     from ..checkpoint.verify import verify
@@ -34,7 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
         return MISMATCH
     for name, difference in differences.items():
         print(f"{printable(name)}: largest difference {difference:.2e}")
-    if model_type_of(arguments.model) == "clip" and (absent := not_installed(arguments.model)):
+    model_type = model_type_of(arguments.model)
+    if model_type in PLAIN and (absent := not_installed(arguments.model, model_type)):
         print(f"not asked, for not installed or too old: {', '.join(absent)}")
     if backend := exported_backend(arguments.model):
         print(f"image tower for {backend}: the one that was exported, and it loads")

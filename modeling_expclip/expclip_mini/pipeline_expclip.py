@@ -190,8 +190,10 @@ class FacialExpressionPipeline(Pipeline):
         if against is None:
             return logits.softmax(-1)
         own, others = logits.tensor_split([len(against)], -1)  # (B, labels), (B, references)
-        others = others[:, None].masked_fill(~against.to(others.device), -torch.inf)  # (B, labels, references)
-        return (own - others.logsumexp(-1)).sigmoid()
+        # One label at a time, for (B, labels, references) grows with the square of the contrasts.
+        against = against.to(others.device)
+        others = torch.stack([others[:, references].logsumexp(-1) for references in against], -1)
+        return (own - others).sigmoid()
 
     def comparison(
         self,

@@ -26,7 +26,7 @@ GRAPH = "onnx/model.onnx"
 SENTENCE_TRANSFORMERS = "sentence-transformers"
 
 
-def not_installed(source: str) -> list[str]:
+def not_installed(source: str, model_type: str | None) -> list[str]:
     """The tools that `compare_tools` does not ask of a plain CLIP (folder or Hub id), though it has what they need: they are not there, or too old."""
     absent = []
     if not find_spec("onnxruntime") and _file(source, GRAPH):
@@ -34,7 +34,8 @@ def not_installed(source: str) -> list[str]:
     if not find_spec("open_clip") and _file(source, CONFIG):
         absent.append("open_clip")
     # Older ones run the code of any folder here, whatever trust_remote_code says.
-    if not find_spec("sentence_transformers") or Version(version("sentence-transformers")) < Version("6"):
+    older = not find_spec("sentence_transformers") or Version(version("sentence-transformers")) < Version("6")
+    if model_type == "clip" and older:  # it knows no other type
         absent.append(SENTENCE_TRANSFORMERS)
     return absent
 
@@ -58,14 +59,13 @@ def compare_tools(source: str, model: CLIPModel, processor: CLIPProcessor) -> di
     images = [Image.fromarray(image) for image in expected["images"].numpy()]
     prompts, tolerance = metadata["prompts"], metadata["logit_tolerance"]
     answers: dict[str, torch.Tensor] = {}
-    absent = not_installed(source)
+    absent = not_installed(source, model.config.model_type)
     if "ONNX Runtime" not in absent and (path := _file(source, GRAPH)):
         answers["ONNX Runtime"] = _onnx_runtime(path, processor, images, prompts)
     if path := _file(source, CONFIG):
         check_config(path, model, processor)
         if "open_clip" not in absent:
             answers["open_clip"] = _open_clip(source, images, prompts)
-    # It knows CLIP's type.
     if isinstance(model, CLIPModel) and SENTENCE_TRANSFORMERS not in absent:
         if _file(source, "modules.json"):
             raise golden.VerificationError(

@@ -26,7 +26,11 @@ def archived_images(path: str, start: int = 0) -> Iterator[tuple[str, bytes | st
     with open_stored(path) if is_stored(path) else open_regular(path) as file:
         try:
             with tarfile.open(fileobj=file, mode="r:") as archive:
+                last = -1
                 while (member := archive.next()) is not None:
+                    if archive.offset <= last:  # a negative size, which some Pythons follow back for ever
+                        raise tarfile.ReadError(f"the file at byte {member.offset} ends before it begins")
+                    last = archive.offset
                     archive.members.clear()  # type: ignore[attr-defined]  # it would keep what it knows of each
                     if not member.isreg() or PurePosixPath(member.name).suffix.lower() not in endings:
                         continue
@@ -44,7 +48,10 @@ def archived_images(path: str, start: int = 0) -> Iterator[tuple[str, bytes | st
                     raise tarfile.ReadError(
                         f"no file begins at byte {archive.offset}, and the archive does not end there"
                     )
-        except (tarfile.TarError, ValueError, EOFError) as error:
-            raise OSError(f"{path} is no tar archive, or damaged or cut off: {error}") from error
+        # The last three come of headers that were made to cause them.
+        except (tarfile.TarError, ValueError, EOFError, OverflowError, RecursionError, MemoryError) as error:
+            raise OSError(
+                f"{path} is no tar archive, or damaged or cut off: {str(error) or type(error).__name__}"
+            ) from error
     if not number:
         raise ValueError(f"{path} holds no image files")

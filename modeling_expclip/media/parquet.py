@@ -89,8 +89,8 @@ def image_of(value: bytes | str | Mapping[str, Any] | None) -> bytes | str:
         content, path = value.get("bytes"), value.get("path")
     else:
         content, path = (None, value) if isinstance(value, str) else (value, None)
-    if content:
-        return content
+    if isinstance(content, (bytes, bytearray, memoryview)) and len(content):
+        return bytes(content)
     if path:
         return f"the row holds no image, only the path {path!r}; write the table with the images in it (of `datasets`: Image(decode=False) shows the paths)"
     return "the row holds no image"

@@ -7,6 +7,7 @@ makes a part makes the same rows and the file appears whole, so that none is mis
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from ..system.files import whole_file
 from .classify import Classifier
 from .parquet import image_groups
 from .sources import Source
-from .storage import Folder
+from .storage import Folder, is_stored
 from .table import Row, write
 
 PLAN = "_plan.jsonl"  # readers of Parquet folders pass over names that begin so
@@ -99,6 +100,7 @@ class Run:
             head, *parts = folder.read(PLAN).decode().splitlines()
             found = json.loads(head)
             known, key, moving, count = found["run"], found["key"], found["moving"], found["parts"]
+            stamps = found["tables"]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{name} is damaged; remove it and its parts, or choose another --output") from error
         if count != len(parts):
@@ -107,12 +109,23 @@ class Run:
             raise ValueError(
                 f"{name} was left by a run with another {', '.join(differing)}; repeat that command to finish it, or remove the folder"
             )
+        if changed := [path for path, stamp in stamps.items() if _stamp(path) != stamp]:
+            raise ValueError(
+                f"{changed[0]} has changed since the run of {name} began, and its rows are known by number; put the old file back, or remove "
+                "the folder"
+            )
         return cls(folder, key, moving, parts)
 
     @classmethod
     def begin(cls, folder: Folder, identity: dict[str, Any], moving: bool, parts: Iterable[Part]) -> Run:
+        parts = list(parts)
         run = cls(folder, uuid.uuid4().hex[:8], moving, [part.text() for part in parts])
         head = {"run": _plain(identity), "key": run.key, "moving": moving, "parts": len(run.parts)}
+        # What a store holds is taken to stay.
+        numbered = [each for part in parts for each in part.sources if each.kind in ("table", "archive")]
+        head["tables"] = {
+            each.path: _stamp(each.path) for each in numbered if each.error is None and not is_stored(each.path)
+        }
         with folder.writing(PLAN) as path:
             path.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(path) as part, part.open("w", encoding="utf-8") as file:
@@ -154,3 +167,11 @@ def write_part(
 
 def _plain(identity: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(identity))
+
+
+def _stamp(path: str) -> list[int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]

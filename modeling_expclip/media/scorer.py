@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 from .. import MINI
 from ..prompts import DEFAULT_PROMPTS, check_prompts
@@ -65,7 +66,7 @@ class ExpressionScorer:
                 f"model must be a checkpoint's folder or Hub id, for others load it; got {type(model).__name__}"
             )
         self._words: dict[str, Any] = {
-            "labels": labels,
+            "labels": None if labels is None else tuple(labels),
             "label_set": label_set,
             "prompts": check_prompts(prompts),
             "multi_label": multi_label,
@@ -122,7 +123,7 @@ class ExpressionScorer:
 
         def readable() -> Iterator[tuple[int, Any]]:
             for number, image in enumerate(images):
-                if image is None or isinstance(image, (bytes, str, Mapping)):
+                if not isinstance(image, (np.ndarray, Image.Image)):  # all else could hold a path or an address
                     image = image_of(image)
                 if isinstance(image, str):
                     without[number] = image

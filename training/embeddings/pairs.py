@@ -101,6 +101,7 @@ class Pairs(Dataset):
 
         with ThreadPoolExecutor(_READERS) as threads:
             read_now = dict(threads.map(read, window, rows))
+        pa.default_memory_pool().release_unused()  # Arrow keeps what threads that ended have freed
         # Of another group of shards none is read any further.
         self.readers = {shard: each for shard, each in read_now.items() if each.row < self.counts[shard]}
         self.window, self.vectors = window, vectors

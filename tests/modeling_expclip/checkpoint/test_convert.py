@@ -150,14 +150,14 @@ def test_bad_heads_give_one_line_and_leave_nothing(tmp_path, monkeypatch, capsys
     [
         ("nowhere/at/all", "no folder 'nowhere/at/all'"),
         ("./gone", "no folder './gone'"),
-        ("SIGLIP", "'siglip'"),
+        ("BLIP", "'blip'"),
     ],
 )
 def test_bad_clips(tmp_path, capsys, head_file, clip, message):
-    if clip == "SIGLIP":
-        (tmp_path / "siglip").mkdir()
-        (tmp_path / "siglip" / "config.json").write_text('{"model_type": "siglip"}')
-        clip = str(tmp_path / "siglip")
+    if clip == "BLIP":
+        (tmp_path / "blip").mkdir()
+        (tmp_path / "blip" / "config.json").write_text('{"model_type": "blip"}')
+        clip = str(tmp_path / "blip")
     assert main(["convert", "--clip", clip, "--head", str(head_file), "--output", str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

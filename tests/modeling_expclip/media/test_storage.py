@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from modeling_expclip.cli.main import main
+from modeling_expclip.media import parts
 from modeling_expclip.media.archive import archived_images
 from modeling_expclip.media.parquet import image_rows
-from modeling_expclip.media.sources import find_sources
-from modeling_expclip.media.storage import find_stored, read_stored
+from modeling_expclip.media.sources import Source, find_sources
+from modeling_expclip.media.storage import Folder, find_stored, read_stored
 from tests.conftest import picture
 
 
@@ -181,3 +182,43 @@ def test_members_that_are_no_files_or_too_large_are_not_read(tmp_path, monkeypat
 def test_an_archive_without_images_says_so(tmp_path):
     with pytest.raises(ValueError, match="holds no image files"):
         list(archived_images(str(write_tar(tmp_path / "notes.tar", {"a.txt": b"1"}))))
+
+
+def signed(kind: bytes, size: int) -> bytes:
+    """A header with a size in the form that tar has for numbers beyond 8 GB, which may be negative."""
+    member = tarfile.TarInfo("x")
+    member.type = kind
+    block = bytearray(member.tobuf())
+    block[124:136] = (size % 256**12).to_bytes(12, "big")
+    block[124] |= 0x80
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.REGTYPE], ids=["pax", "file"])
+@pytest.mark.parametrize("size", [-512, 2**70])
+def test_an_archive_made_to_hang_or_to_break_is_an_error(tmp_path, size, kind):
+    whole = write_tar(tmp_path / "faces.tar", {"a.png": b"1"}).read_bytes()[:1024]
+    (tmp_path / "made.tar").write_bytes(whole + signed(kind, size) + bytes(1024))
+    found = archived_images(str(tmp_path / "made.tar"))
+    assert next(found) == ("a.png", b"1")
+    with pytest.raises(OSError, match="is no tar archive, or damaged or cut off"):
+        list(found)
+
+
+def test_an_archive_of_headers_of_headers_is_an_error(tmp_path):
+    (tmp_path / "deep.tar").write_bytes(signed(tarfile.XHDTYPE, 0) * 3000 + bytes(1024))
+    with pytest.raises(OSError, match="damaged or cut off"):
+        list(archived_images(str(tmp_path / "deep.tar")))
+
+
+def test_a_table_that_changed_ends_a_run_of_parts(tmp_path):
+    table = tmp_path / "faces.parquet"
+    pq.write_table(pa.table({"image": [png(0), png(1)]}), table)
+    folder = Folder(tmp_path / "out")
+    parts.Run.begin(folder, {}, False, parts.cut([Source(str(table), "table")], 1))
+    assert parts.Run.left(folder, {}).missing() == [0]
+    pq.write_table(pa.table({"image": [png(0)]}), table)
+    with pytest.raises(ValueError, match="faces.parquet has changed since the run of"):
+        parts.Run.left(folder, {})
