@@ -456,7 +456,7 @@ def test_all_is_reachable_and_named_for_a_keyboard(page):
     page.locator("body").click(position={"x": 2, "y": 2})
     seen = []
     named = FOCUSED.replace("e.title ||", "(e.querySelector('img') || e).alt ||")
-    for _ in range(15):
+    for _ in range(17):
         page.keyboard.press("Tab")
         seen.append(page.evaluate(named))
     for needed in (
