@@ -128,7 +128,7 @@ def test_it_trains_and_evaluates_in_another_environment(elsewhere):
         module = f"expclip_training.{command}"
         assert elsewhere("python", "-m", module, "--help").startswith(f"usage: python -m {module} ")
     said = elsewhere("expclip", "embed", "nothing", "--data", "faces", "--output", "other", code=2)
-    assert said.startswith("expclip embed: no recipe nothing: give a YAML file, or one of mini, paper-b16"), said
+    assert said.startswith("expclip embed: no recipe nothing: give a YAML file, or one of flip-b16, laptop-b32"), said
     without = "import sys; sys.modules['datasets'] = None; from modeling_expclip.cli.main import main; sys.exit(main())"
     said = elsewhere("python", "-c", without, "embed", "mini", "--data", "faces", "--output", "other", code=2)
     assert said.endswith("expclip embed: datasets is not installed: pip install 'expclip[training]'\n"), said
