@@ -122,10 +122,10 @@ class Run:
         run = cls(folder, uuid.uuid4().hex[:8], moving, [part.text() for part in parts])
         head = {"run": _plain(identity), "key": run.key, "moving": moving, "parts": len(run.parts)}
         # What a store holds is taken to stay.
-        numbered = [each for part in parts for each in part.sources if each.kind in ("table", "archive")]
-        head["tables"] = {
-            each.path: _stamp(each.path) for each in numbered if each.error is None and not is_stored(each.path)
+        numbered = {
+            each.path for part in parts for each in part.sources if each.kind in ("table", "archive") and not each.error
         }
+        head["tables"] = {path: _stamp(path) for path in sorted(numbered) if not is_stored(path)}
         with folder.writing(PLAN) as path:
             path.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(path) as part, part.open("w", encoding="utf-8") as file:
