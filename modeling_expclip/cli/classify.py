@@ -44,7 +44,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--top-k",
         type=int,
         metavar="N",
-        help="show and write only the N best labels, with their probabilities among all labels: in CSV and Parquet as "
+        help="show and write only the N best labels, with the scores they have among all: in CSV and Parquet as "
         "label_1, score_1, ... label_N, score_N in place of a column for each label, in JSON as the only 'scores', best first",
     )
     add(

@@ -197,10 +197,9 @@ def train_both(
         table = truth_table(spoken[chosen], speaks[chosen], mentions[chosen], belief, factors)
         return distilled + contrastive_loss(tower, pooled, sentences[chosen], table)
 
+    texts = encoder.encode(tokenizer, [prompt for group in build_prompts(CLASSES, "ensemble10") for prompt in group])
+
     def by_words(x: torch.Tensor) -> torch.Tensor:
-        texts = encoder.encode(
-            tokenizer, [prompt for group in build_prompts(CLASSES, "ensemble10") for prompt in group]
-        )
         prototypes = F.normalize(tower.caption_projection(texts), dim=-1).unflatten(0, (len(CLASSES), -1)).mean(1)
         return tower.visual_projection(tower(x)[1]) @ prototypes.T
 
