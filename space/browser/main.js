@@ -54,7 +54,7 @@ async function readPicture() {
   const seen = await look(source.image, PHOTO);
   if (mine !== turn) return;
   found = seen;
-  await compare();
+  await reply();
 }
 
 async function look(image, how) {
@@ -64,13 +64,18 @@ async function look(image, how) {
   return { faces, embeddings: await page.recognizer.embed(crops) };
 }
 
+async function reply() {
+  if (await compare()) say(describe(found.faces));
+}
+
+// Shows the labels' bars for the faces that were found; true when it did.
 async function compare() {
-  if (!found) return;
+  if (!found) return false;
   const mine = ++turn;
   const answer = await score(found);
-  if (!answer || mine !== turn) return;
+  if (!answer || mine !== turn) return false;
   showFaces(found.faces, answer, picture);
-  say(describe(found.faces));
+  return true;
 }
 
 // The labels' probabilities for each face; null, and a message, where the labels are none.
@@ -163,7 +168,13 @@ function endCamera() {
   turn++;
   $("camera").setAttribute("aria-pressed", "false");
   $("camera").textContent = "Use the camera";
+}
+
+// The last picture stays, and is compared with the labels as they now are.
+function stopByHand() {
+  endCamera();
   say("The camera is off.");
+  return compare();
 }
 
 // A pause in which the page draws and hears its visitor; hidden pages draw nothing, so a timer stands in.
@@ -182,13 +193,13 @@ function listen() {
     target.value = ""; // the same file may be chosen again
     return file && showFile(file);
   }));
-  $("camera").addEventListener("click", guard(() => (stopCamera ? endCamera() : startCamera())));
+  $("camera").addEventListener("click", guard(() => (stopCamera ? stopByHand() : startCamera())));
   $("find").addEventListener("change", guard(() => source && readPicture()));
-  for (const id of ["prompts", "alone"]) $(id).addEventListener("change", guard(compareLive));
+  for (const id of ["prompts", "alone"]) $(id).addEventListener("change", guard(replyUnlessLive));
   let typing;
   $("labels").addEventListener("input", () => {
     clearTimeout(typing);
-    typing = setTimeout(guard(compareLive), 300);
+    if (!stopCamera) typing = setTimeout(guard(replyUnlessLive), 300);
   });
   document.addEventListener("paste", guard(({ clipboardData }) => {
     const file = imageIn(clipboardData);
@@ -210,7 +221,8 @@ function listen() {
   }));
 }
 
-const compareLive = () => (stopCamera ? null : compare());
+// The camera's next picture is compared with what is chosen then.
+const replyUnlessLive = () => (stopCamera ? null : reply());
 
 const imageIn = (data) => [...(data?.files ?? [])].find((file) => file.type.startsWith("image/"));
 

@@ -124,10 +124,10 @@ def _train(recipe: Recipe, instruction: str, changes: dict, cache: Path, output:
 
 def _describer(files: list[Path], sets: dict[str, ZeroShot]) -> dict[str, object]:
     """The raw describer: the expression it finds most probable. It has no prompts."""
-    describer, row = Describer(), {"head": "the describer itself, supervised by FER2013", "seeds": 1}
+    describer, row = Describer(), {"head": "the describer itself, supervised by FER+'s votes", "seeds": 1}
     for path, name in zip(files, sets):
         pixels, truth = load_pixels(path)
-        guess = torch.cat([describer.probabilities(part)[0].argmax(1) for part in pixels.split(512)])
+        guess = torch.cat([describer.probabilities(part)[0][:, : len(CLASSES)].argmax(1) for part in pixels.split(512)])
         row[f"{name} WAR"], row[f"{name} UAR"] = war_uar(guess, truth)
     return row
 

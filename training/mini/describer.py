@@ -1,7 +1,8 @@
 """The mini's describer, the small stand-in for an LLM that looks at faces: pictures and an instruction in, sentences out.
 
 A small convnet sees a face; each sentence speaks of one part of it, for an apparent expression drawn in
-proportion to the convnet's probabilities, so that a face between two gets sentences of both. What it knows, it knows from FER2013's labels.
+proportion to the convnet's probabilities, so that a face between two gets sentences of both. The convnet is the image tower's teacher: what it
+knows, it knows from FER+'s votes. It has no sentences for contempt.
 """
 
 from __future__ import annotations
@@ -13,14 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 
 from .captions import EXPRESSIONS, FACTORS
-from .convnet import ConvNet
 from .images import SIZE, plain_views
 from .sentences import PICTURE_SENTENCES, REGIONS, SENTENCES
+from .teacher import load_teacher
 
-WEIGHTS = Path(__file__).parent / "describer.safetensors"
+WEIGHTS = Path(__file__).parent / "teacher.safetensors"
 ACTIONS = (
     "Please play the role of a facial action describer. "
     "Objectively describe the detailed facial actions of the person in the image."
@@ -32,13 +32,11 @@ class Describer:
     """Answers two instructions: ``ACTIONS``, which is the paper's, and ``PICTURE``, which says nothing of the face."""
 
     def __init__(self, weights: Path = WEIGHTS) -> None:
-        self.convnet = ConvNet()
-        self.convnet.load_state_dict({name: value.float() for name, value in load_file(weights).items()})
-        self.convnet.eval()
+        self.convnet = load_teacher(weights)
 
     @torch.inference_mode()
     def probabilities(self, pixels: torch.Tensor) -> list[torch.Tensor]:
-        """pixels (B, 48, 48) uint8 -> for the expression and each of FACTORS, the probability of each value (B, values)."""
+        """pixels (B, 48, 48) uint8 -> for CATEGORIES and each of FACTORS, the probability of each value (B, values)."""
         return [logits.softmax(-1) for logits in self.convnet(plain_views(pixels))[1]]
 
     def __call__(self, images: list[Image.Image], instruction: str) -> list[list[str]]:
@@ -47,6 +45,7 @@ class Describer:
             raise ValueError(f"the describer knows two instructions, {ACTIONS!r} and {PICTURE!r}, not {instruction!r}")
         grey = [np.asarray(image.convert("L").resize((SIZE, SIZE), Image.Resampling.BILINEAR)) for image in images]
         expressions, *factors = self.probabilities(torch.from_numpy(np.stack(grey)))
+        expressions = expressions[:, : len(EXPRESSIONS)]
         if instruction == PICTURE:
             return [_picture([values[i].tolist() for values in factors], face) for i, face in enumerate(grey)]
         return [_actions(weights, face) for weights, face in zip(expressions.tolist(), grey)]
