@@ -29,11 +29,14 @@ COARSE = (16, 36)  # pixels across a face that was small in its photo
 
 
 def load_faces(path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Reads a Parquet file with an ``image`` and a ClassLabel ``label`` column.
+    """Reads a Parquet file with an ``image`` column, and a ClassLabel ``label`` column or ``votes``, of which the most count.
 
     Returns pixels (N, 48, 48) uint8 and labels (N,) int64, indices into the paper's list of classes.
     """
     faces = Dataset.from_parquet(str(path)).cast_column("image", Image(mode="L"))
+    if "votes" in faces.column_names:
+        pixels, shares, _ = load_votes(path)
+        return pixels, shares.argmax(1)
     classes = [LABEL_SETS["mafw"].index(canonical_label(name)) for name in faces.features["label"].names]
     pixels = np.stack([np.asarray(image.resize((SIZE, SIZE), resample=2)) for image in faces["image"]])
     return torch.from_numpy(pixels), torch.tensor([classes[label] for label in faces["label"]])
