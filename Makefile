@@ -45,7 +45,7 @@ format: .venv/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[training,video,export,ray,space,dev]"
 	touch $@
 
-# Trains a successor of the embedded default from FER+'s training part (Parquet with image and votes). The variables keep glibc
+# Trains the embedded default again, from FER+'s training part (Parquet with image and votes). The variables keep glibc
 # from handing every large tensor back to the system, which costs a third of the time.
 FERPLUS ?= ../shared/data/ferplus/train.parquet
 mini: export MALLOC_MMAP_MAX_ = 0

@@ -24,10 +24,11 @@ from ..embeddings.fill import embed
 from ..embeddings.pairs import load_pairs
 from ..evaluation.zero_shot import ZeroShot, load_zero_shot, text_features
 from ..models.clip import FrozenClip
-from ..recipe import Recipe, load_recipe
+from ..recipe import Recipe, TeacherRecipe, load_recipe
 from ..support.command import run
 from .describer import ACTIONS, PICTURE, Describer
 from .images import load_faces as load_pixels
+from .language_model import COLUMN, write_vectors
 from .score import CLASSES, ENOUGH_FACES, UNSEEN, war_uar
 
 SEEDS = (0, 1, 2)
@@ -62,6 +63,9 @@ def main() -> None:
     parser.add_argument("--train", required=True, metavar="PATH", help="faces to train heads on; labels are not read")
     parser.add_argument("--validation", nargs="+", type=Path, required=True, help="labelled Parquet files")
     parser.add_argument("--work", type=Path, required=True, help="folder for the cache, the runs and ablation.csv")
+    parser.add_argument(
+        "--language-model", type=Path, metavar="GGUF", help="a language model that reads the sentences in one more row"
+    )
     arguments = parser.parse_args()
 
     recipe = load_recipe(RECIPE)
@@ -85,6 +89,22 @@ def main() -> None:
         runs = arguments.work / "runs" / re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
         heads[name] = [
             _train(recipe, instruction, {**changes, "seed": seed}, cache, runs.with_name(f"{runs.name}-{seed}"))
+            for seed in SEEDS
+        ]
+    if arguments.language_model:
+        read = arguments.work / "language_model.parquet"
+        if not read.exists():
+            write_vectors(arguments.train, arguments.language_model, read)
+        its = dataclasses.replace(recipe, teacher=TeacherRecipe("vectors", column=COLUMN))
+        embed(its, [str(read)], arguments.work / "cache-language-model", 4096)
+        heads[f"learned, facial actions read by {arguments.language_model.stem}"] = [
+            _train(
+                its,
+                "",
+                {"seed": seed},
+                arguments.work / "cache-language-model",
+                arguments.work / "runs" / f"llm-{seed}",
+            )
             for seed in SEEDS
         ]
 
