@@ -233,10 +233,9 @@ def train_words(
     sentences = encoder.encode(tokenizer, [caption.text for caption in pool]).clone()
     spoken = torch.tensor([caption.expression for caption in pool])
     generator = torch.Generator().manual_seed(SEED)
-    pooled = [
-        torch.cat([tower(make(part))[1] for part in faces.pixels.split(512)]).detach()
-        for make in (plain_views, lambda part: views(part, draw_factors(free_factors(len(part)), generator), generator))
-    ]
+    makers = (plain_views, lambda part: views(part, draw_factors(free_factors(len(part)), generator), generator))
+    with torch.no_grad():
+        pooled = [torch.cat([tower(make(part))[1] for part in faces.pixels.split(512)]) for make in makers]
     embedded = torch.stack(pooled)  # (2, N, 192)
 
     def loss(generator: torch.Generator) -> torch.Tensor:
