@@ -25,7 +25,7 @@ def recognise() -> FacialExpressionPipeline:
 
 
 def test_is_small_whole_and_itself():
-    assert sum(path.stat().st_size for path in Path(MINI).iterdir()) < 12_000_000
+    assert Path(MINI, "model.safetensors").stat().st_size <= 16_000_000
     assert main(["verify"]) == 0
     config = json.loads((Path(MINI) / "config.json").read_text())
     assert config["model_type"] == "expclip" and config["dtype"] == "float32"
@@ -40,7 +40,7 @@ def test_demo_labels_the_examples(tmp_path):
     assert main(["classify", str(EXAMPLES), "--output", str(tmp_path / "out.csv")]) == 0
     rows = list(csv.DictReader((tmp_path / "out.csv").open(newline="")))
     right = [Path(row["path"]).stem.removeprefix("average-") == row["label"] for row in rows]
-    assert len(rows) == 7 and sum(right) >= 5
+    assert len(rows) == 7 and all(right)
 
 
 @pytest.mark.parametrize("prompts", PROMPT_SETS)
@@ -71,7 +71,7 @@ def test_colour_is_seen_as_grey(recognise):
     assert scores[0] == pytest.approx(scores[1], abs=0.02)
 
 
-@pytest.mark.parametrize(("data", "floors"), [("fer2013", (53, 45)), ("facial_expressions", (58, 41))])
+@pytest.mark.parametrize(("data", "floors"), [("fer2013", (54, 47)), ("facial_expressions", (78, 58))])
 def test_accuracy_on_held_out_faces(recognise, shared, data, floors):
     from training.mini.score import CLASSES, embed, war_uar
 
