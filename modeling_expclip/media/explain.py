@@ -102,7 +102,11 @@ def directions(pipeline: FacialExpressionPipeline, words: Words) -> torch.Tensor
     """What to explain of each label, (labels, D) float32: an embedding's product with it is the label's cosine similarity less the mean
     of those it is compared with, which are the other labels, or what `multi_label` compares it with, also where there are no others."""
     alone = words.multi_label or len(words.labels) == 1
-    prototypes, against = pipeline.comparison(words.labels, words.prompts, alone, words.contrasts)
+    return differences(*pipeline.comparison(words.labels, words.prompts, alone, words.contrasts))
+
+
+def differences(prototypes: torch.Tensor, against: torch.Tensor | None) -> torch.Tensor:
+    """The `directions` of a pipeline's `comparison`: of several labels, or of labels that are scored by themselves."""
     own = others = prototypes
     if against is None:
         against = ~torch.eye(len(own), dtype=torch.bool, device=own.device)
