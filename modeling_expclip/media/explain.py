@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..pipeline_expclip import FacialExpressionPipeline
 from ..processing_expclip import check_sides
-from ..prompts import DEFAULT_PROMPTS
+from ..prompts import DEFAULT_PROMPTS, check_labels
 from .faces import DEFAULT_MARGIN, Face, crop_face, crop_place
 from .images import open_image
 from .label_sets import Words
@@ -58,7 +58,8 @@ def explain(
         ValueError: for wrong labels or prompts and for images that are refused.
         OSError: for what cannot be read.
     """
-    labels = (label, *(other for other in candidate_labels or () if other != label))
+    others = () if candidate_labels is None else check_labels(candidate_labels)
+    labels = (label, *(other for other in others if other != label))
     words = Words.choose(labels, prompts=prompts, multi_label=multi_label, contrasts=contrasts)
     [heat] = face_maps(pipeline, open_image(image), None, directions(pipeline, words)[:1])
     return heat
