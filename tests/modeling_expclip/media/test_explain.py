@@ -16,7 +16,6 @@ from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 from modeling_expclip import (
     MINI,
-    ExpCLIPProcessor,
     ExpMetaCLIP2Model,
     ExpSigLIPModel,
     FaceAnalyzer,
@@ -244,13 +243,11 @@ def test_wrong_calls(mini, arguments, options, wrong):
         mini.explain("no_such_file.png", "happiness")
 
 
-def test_what_the_preprocessing_cuts_off_is_not_seen(recognise, checkpoint):
+def test_what_the_preprocessing_cuts_off_is_not_seen(recognise):
     """CLIP's usual preprocessing shows the model the middle of an image that is not square."""
-    cutting = ExpCLIPProcessor.from_pretrained(checkpoint)
-    cutting.image_processor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    other = FacialExpressionPipeline(
-        model=recognise.model, tokenizer=cutting.tokenizer, image_processor=cutting.image_processor
-    )
+    cut = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}, "do_center_crop": True}
+    cutting = CLIPImageProcessorPil.from_dict({**recognise.image_processor.to_dict(), **cut})
+    other = FacialExpressionPipeline(model=recognise.model, tokenizer=recognise.tokenizer, image_processor=cutting)
     middle = face().resize((64, 64))
     wide = Image.new("RGB", (128, 64), middle.getpixel((0, 0)))
     wide.paste(middle, (32, 0))
