@@ -40,7 +40,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--output",
         required=True,
         metavar="DIR",
-        help="folder for the PNGs, which are called IMAGE.LABEL.png, with --faces IMAGE.face0.LABEL.png; it is made",
+        help="folder for the PNGs, called IMAGE.LABEL.png or, with --faces, IMAGE.face0.LABEL.png, each of which appears whole; "
+        "folders above it are made",
     )
     command.add_argument("--overwrite", action="store_true", help="replace PNGs that are there")
     add_faces(command)
