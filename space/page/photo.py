@@ -44,7 +44,7 @@ def photo_tab(recogniser: Recogniser) -> None:
                 # Before anything was chosen, visitors try their labels on an example.
                 caption = "" if sent else _EXAMPLE
                 result = render.render_faces(image, faces, recogniser.no_detector, recogniser.no_head, caption)
-                return result, _WHY if faces else ""
+                return _WHY if faces else "", result
 
     def why(
         sent: dict[str, Any] | None, labels: str | None, prompts: str | None, multi_label: bool, chosen: gr.EventData
@@ -85,7 +85,7 @@ def photo_tab(recogniser: Recogniser) -> None:
             )
             gr.HTML(f'<p class="xc-fine">{_CAMERA}</p>', js_on_load=None)
         with gr.Column():
-            first, hint = read(None, None, None)
+            hint, first = read(None, None, None)
             result = gr.HTML(first, js_on_load=render.CHOOSE_FACE, apply_default_css=False, elem_id="photo-result")
             heat = gr.HTML(hint, js_on_load=None, apply_default_css=False, elem_id="photo-why")
         with gr.Column():
@@ -96,7 +96,7 @@ def photo_tab(recogniser: Recogniser) -> None:
     params = {
         "fn": read,
         "inputs": [image, *chosen.all],
-        "outputs": [result, heat],
+        "outputs": [heat, result],
         "show_progress": "minimal",
         "trigger_mode": "always_last",
         "api_visibility": "private",
