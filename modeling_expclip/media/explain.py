@@ -122,6 +122,8 @@ def relevance(model: Any, pixels: torch.Tensor, directions: torch.Tensor) -> tor
 
     Together the patches add up to nearly the difference of the two scores.
 
+    Raises ValueError where the model's gradients are not finite.
+
     Args:
         model: with `get_image_features`; neither its weights nor their gradients are touched.
         pixels: (1, 3, height, width), as the image processor makes them.
@@ -138,6 +140,11 @@ def relevance(model: Any, pixels: torch.Tensor, directions: torch.Tensor) -> tor
             for number, score in enumerate(scores):
                 [slope] = torch.autograd.grad(score, between, retain_graph=number + 1 < len(scores))
                 slopes[number] += slope.sum(0) / STEPS
+        if not slopes.isfinite().all():  # no map would come of it, and nobody would know why
+            raise ValueError(
+                f"{model.name_or_path or 'the model'} has no finite gradients for this image: its weights or its preprocessing are "
+                "damaged, or its precision is too low; `expclip verify` says more"
+            )
         added = (slopes * (face - blurred)).sum(1)  # (labels, height, width)
         patch = model.config.vision_config.patch_size
         rows, columns = (side // patch for side in added.shape[1:])  # what is left over no patch sees

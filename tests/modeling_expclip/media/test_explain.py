@@ -243,6 +243,19 @@ def test_wrong_calls(mini, arguments, options, wrong):
         mini.explain("no_such_file.png", "happiness")
 
 
+def test_a_damaged_model_is_said(recognise):
+    weight = recognise.model.vision_model.post_layernorm.weight
+    kept = weight.detach().clone()
+    with torch.no_grad():
+        weight[0] = float("nan")
+    try:
+        with pytest.raises(ValueError, match="no finite gradients"):
+            recognise.explain(picture(), "bored")
+    finally:
+        with torch.no_grad():
+            weight.copy_(kept)
+
+
 def test_what_the_preprocessing_cuts_off_is_not_seen(recognise):
     """CLIP's usual preprocessing shows the model the middle of an image that is not square."""
     cut = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}, "do_center_crop": True}
