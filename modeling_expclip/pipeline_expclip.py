@@ -107,6 +107,14 @@ class FacialExpressionPipeline(Pipeline):
         answers = super().__call__(images if stock else (image for image in several), **kwargs)
         return list(answers) if isinstance(images, (list, tuple)) else answers
 
+    def explain(self, image: Any, label: str, candidate_labels: Any = None, **words: Any) -> np.ndarray:
+        """What in a face crop speaks for a label: a map (height, width), 0 to 1, see ``explain`` of ``modeling_expclip.media.explain``."""
+        try:  # not in checkpoints
+            room = importlib.import_module("modeling_expclip.media.explain")
+        except ImportError as error:
+            raise ImportError("a checkpoint alone cannot explain: pip install expclip") from error
+        return room.explain(self, image, label, candidate_labels, **words)
+
     def _sanitize_parameters(
         self,
         candidate_labels=None,
@@ -263,9 +271,8 @@ class FacialExpressionPipeline(Pipeline):
         found = self._prototypes.get(key)  # held here, for another thread may clear them
         if found is None:
             found = make(*key)
-            if len(self._prototypes) >= _KEPT_PROTOTYPES:
-                for oldest in list(self._prototypes)[:1]:  # a copy, for other threads may change it meanwhile
-                    self._prototypes.pop(oldest, None)
+            for oldest in list(self._prototypes)[: 1 - _KEPT_PROTOTYPES]:  # a copy: other threads change it
+                self._prototypes.pop(oldest, None)
             self._prototypes[key] = found
         return found
 

@@ -175,6 +175,6 @@ def test_every_page_with_commands_is_run():
     assert ours == set(WRITTEN)
     text = "\n".join(line for name in WRITTEN for line in commands(name))
     assert set(re.findall(r"^expclip (\w+)", text, re.MULTILINE)) == {
-        "classify", "export", "convert", "verify", "merge", "publish", "demo", *COMMANDS,
+        "classify", "explain", "export", "convert", "verify", "merge", "publish", "demo", *COMMANDS,
     }  # fmt: skip
     assert set(re.findall(r"-m ([\w.]+)", text)) == {f"{PACKAGE}.embed"}

@@ -14,7 +14,7 @@ from ..media.storage import is_stored
 from ..system.terminal import printable
 from .exit_codes import NOTHING_CLASSIFIED, OK
 from .journal import Journal
-from .options import add_model
+from .options import add_faces, add_model, check_faces
 from .words import add_words, words_of
 
 if TYPE_CHECKING:
@@ -56,22 +56,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     add("--overwrite", action="store_true", help="replace the file of --output and images of --plot that are there")
 
-    faces = command.add_argument_group("faces")
-    add = faces.add_argument
-    add(
-        "--faces",
-        action=argparse.BooleanOptionalAction,
-        help="find faces first, numbered from 0, the largest first (default: inputs are face crops, and you are told if "
-        "they do not look it)",
-    )
-    add("--margin", type=float, help="room left around a face, as a share of its size (default: 0)")
-    add("--align", action="store_true", help="turn faces so that the eyes are level")
-    add(
-        "--detector",
-        metavar="auto|yunet|mtcnn|FILE",
-        help="what finds the faces (default: auto, which is YuNet from $EXPCLIP_YUNET, or from the Hub if it answers within five "
-        "seconds, else MTCNN, which needs no network); FILE: YuNet's weights",
-    )
+    add_faces(command)
 
     video = command.add_argument_group("video")
     add = video.add_argument
@@ -242,13 +227,7 @@ def _take_up(journal: Journal, summary: table.Summary, timelines: Timelines | No
 
 def _check(arguments: argparse.Namespace, videos: bool) -> None:
     """Raises ValueError for what could only be noticed late, or never."""
-    from ..media.faces import MAX_MARGIN
-
-    for name in ("margin", "align", "detector"):
-        if not arguments.faces and getattr(arguments, name) not in (None, False):
-            raise ValueError(f"--{name} is about the faces in photos; add --faces")
-    if arguments.margin is not None and not 0 <= arguments.margin <= MAX_MARGIN:
-        raise ValueError(f"--margin {arguments.margin}: the margin around a face must lie between 0 and {MAX_MARGIN}")
+    check_faces(arguments)
     for name in ("fps", "window", "frames_fps"):
         value = getattr(arguments, name)
         if value is not None and not value > 0:

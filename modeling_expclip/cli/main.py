@@ -10,11 +10,12 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 from ..system.terminal import lasting_output, one_line
-from . import classify, convert, demo, export, merge, publish, training, verify
+from . import classify, convert, demo, explain, export, merge, publish, training, verify
 from .exit_codes import INTERRUPTED, WRONG_CALL
 
 COMMANDS = (  # modules with `add`, in the order of the help
     classify,
+    explain,
     convert,
     merge,
     export,

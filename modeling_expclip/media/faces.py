@@ -44,13 +44,26 @@ def crop_face(image: Image.Image, face: Face, margin: float = DEFAULT_MARGIN, al
     """
     if not 0 <= margin <= MAX_MARGIN:
         raise ValueError(f"the margin around a face must lie between 0 and {MAX_MARGIN}, got {margin}")
+    return _square(image, *_frame(face, margin, align))
+
+
+def crop_place(face: Face, margin: float = DEFAULT_MARGIN, align: bool = False) -> np.ndarray:
+    """Where in the face's crop the places of its photo are: (3, 3), for columns (x, y, 1) in pixels. Arguments as for ``crop_face``."""
+    (x, y), side, angle = _frame(face, margin, align)
+    cos, sin = math.cos(angle), math.sin(angle)
+    half = side / 2
+    return np.array([[cos, sin, half - cos * x - sin * y], [-sin, cos, half + sin * x - cos * y], [0, 0, 1]])
+
+
+def _frame(face: Face, margin: float, align: bool) -> tuple[tuple[float, float], int, float]:
+    """The middle of a face's crop in its photo, the crop's side, and the angle that it is turned by."""
     x0, y0, x1, y1 = face.box
     side = max(1, round(max(x1 - x0, y1 - y0) * (1 + 2 * margin)))
     angle = 0.0
     if align:
         (left_x, left_y), (right_x, right_y) = face.landmarks[:2]
         angle = math.atan2(right_y - left_y, right_x - left_x)
-    return _square(image, ((x0 + x1) / 2, (y0 + y1) / 2), side, angle)
+    return ((x0 + x1) / 2, (y0 + y1) / 2), side, angle
 
 
 def _square(image: Image.Image, centre: tuple[float, float], side: int, angle: float) -> Image.Image:

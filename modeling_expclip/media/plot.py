@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import statistics
 import sys
-from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ..system.files import LONGEST_NAME, whole_file
+from ..system.files import LONGEST_NAME, distinct_names, whole_file
 from ..system.terminal import one_line, printable
 from .label_sets import Words
 from .table import Row
@@ -69,17 +66,9 @@ class Timelines:
 
 
 def _image_paths(videos: list[str], folder: Path) -> dict[str, Path]:
-    """Where each video is drawn: under its name, which is cut where it is too long, and told from its like by a digest of its path."""
-    names = {video: printable(os.fsencode(Path(video).name).decode("utf-8", "backslashreplace")) for video in videos}
-    often = Counter(name.casefold() for name in names.values())  # some file systems do not tell A from a
-    paths = {}
-    for video, name in names.items():
-        ending = _ENDING
-        if often[name.casefold()] > 1 or len(os.fsencode(name + ending)) > LONGEST_NAME:
-            ending = f"-{hashlib.sha256(os.fsencode(video)).hexdigest()[:8]}{_ENDING}"
-            name = name.encode()[: LONGEST_NAME - len(ending)].decode(errors="ignore")
-        paths[video] = folder / f"{name}{ending}"
-    return paths
+    """Where each video is drawn: under its name."""
+    names = distinct_names({video: Path(video).name for video in videos}, LONGEST_NAME - len(_ENDING))
+    return {video: folder / f"{name}{_ENDING}" for video, name in names.items()}
 
 
 def draw_timeline(rows: list[Row], words: Words, path: Path) -> None:

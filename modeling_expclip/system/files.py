@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 import errno
 import glob
+import hashlib
 import json
 import os
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
+
+from .terminal import printable
 
 LONGEST_NAME = 230  # bytes; file systems take 255, and what is added to a name while its file is written needs some
 _DIGITS = 12
@@ -35,6 +39,18 @@ def check_apart(output: Path, *sources: Path) -> None:
                     f"--output {output} is, contains or lies in {source}, from which it would be made; "
                     "choose a folder apart from it"
                 )
+
+
+def distinct_names(wanted: Mapping[str, str], longest: int) -> dict[str, str]:
+    """Names of files for things that may be called alike: what each is ``wanted`` to be called, cut at ``longest`` bytes where it is
+    longer, and told from its like by a digest of the thing."""
+    names = {thing: printable(os.fsencode(name).decode("utf-8", "backslashreplace")) for thing, name in wanted.items()}
+    often = Counter(name.casefold() for name in names.values())  # some file systems do not tell A from a
+    for thing, name in names.items():
+        if often[name.casefold()] > 1 or len(name.encode()) > longest:
+            mark = f"-{hashlib.sha256(os.fsencode(thing)).hexdigest()[:8]}"
+            names[thing] = name.encode()[: longest - len(mark)].decode(errors="ignore") + mark
+    return names
 
 
 @contextmanager

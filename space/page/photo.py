@@ -18,6 +18,7 @@ from .recognition import Recogniser
 _ROOT = Path(__file__).parents[1]
 EXAMPLES = [_ROOT / "assets" / "average-faces.webp", *sorted((_ROOT / "examples").glob("*.png"))]
 _SINGLE = _ROOT / "examples" / "average-happiness.png"
+_WHY = '<p class="xc-fine">Click a bar to see where in the face that label is seen.</p>'
 _EXAMPLE = "An example: averages of many faces."
 
 _CAMERA = (
@@ -33,7 +34,7 @@ def photo_tab(recogniser: Recogniser) -> None:
 
     def read(
         sent: dict[str, Any] | None, labels: str | None, prompts: str | None, multi_label: bool | None = None
-    ) -> str:
+    ) -> tuple[str, str]:
         with report_errors():
             alone = choice_of("multi_label", multi_label)
             wanted = recogniser.prototypes(labels_of(labels), prompts_of(prompts), alone)
@@ -42,7 +43,24 @@ def photo_tab(recogniser: Recogniser) -> None:
                 faces = recogniser.classify(image, wanted)
                 # Before anything was chosen, visitors try their labels on an example.
                 caption = "" if sent else _EXAMPLE
-                return render.render_faces(image, faces, recogniser.no_detector, recogniser.no_head, caption)
+                result = render.render_faces(image, faces, recogniser.no_detector, recogniser.no_head, caption)
+                return _WHY if faces else "", result
+
+    def why(
+        sent: dict[str, Any] | None, labels: str | None, prompts: str | None, multi_label: bool, chosen: gr.EventData
+    ) -> str:
+        """What speaks for the label of a bar. The image comes along again, for none is kept."""
+        with report_errors():
+            found = chosen._data if isinstance(chosen._data, dict) else {}
+            number, label = found.get("face"), found.get("label")
+            if type(number) is not int or not isinstance(label, str):
+                raise ValueError("choose the bar of a face")
+            names = labels_of(labels)
+            alone = choice_of("multi_label", multi_label) or len(names) == 1
+            wanted = recogniser.prototypes(names, prompts_of(prompts), alone)
+            with recogniser.slot():
+                image = image_of(sent) if sent else example
+                return render.render_heat(recogniser.explain(image, wanted, number, label), label, number)
 
     def use_example(chosen: gr.EventData) -> str:
         number = chosen._data.get("number") if isinstance(chosen._data, dict) else None
@@ -67,8 +85,9 @@ def photo_tab(recogniser: Recogniser) -> None:
             )
             gr.HTML(f'<p class="xc-fine">{_CAMERA}</p>', js_on_load=None)
         with gr.Column():
-            first = read(None, None, None)
+            hint, first = read(None, None, None)
             result = gr.HTML(first, js_on_load=render.CHOOSE_FACE, apply_default_css=False, elem_id="photo-result")
+            heat = gr.HTML(hint, js_on_load=None, apply_default_css=False, elem_id="photo-why")
         with gr.Column():
             chosen = label_fields("photo")
             button = gr.Button("Compare", variant="primary", elem_id="photo-compare")
@@ -77,7 +96,7 @@ def photo_tab(recogniser: Recogniser) -> None:
     params = {
         "fn": read,
         "inputs": [image, *chosen.all],
-        "outputs": result,
+        "outputs": [heat, result],
         "show_progress": "minimal",
         "trigger_mode": "always_last",
         "api_visibility": "private",
@@ -85,6 +104,8 @@ def photo_tab(recogniser: Recogniser) -> None:
     }
     gr.on([image.change, button.click, chosen.labels.submit, chosen.prompts.input, chosen.multi_label.input], **params)
     chosen.filled.then(**params)
+    explained = {key: value for key, value in params.items() if key not in ("fn", "outputs")}
+    result.click(why, outputs=heat, **explained)
     # On a phone the result is above the button.
     button.click(None, js=_SHOW_READING, api_visibility="private")
 

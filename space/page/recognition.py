@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from modeling_expclip import MINI, PROMPT_SETS, FaceAnalyzer, FaceDetector, load_checkpoint
 from modeling_expclip.media.analyzer import VIDEO_RESOLUTION
+from modeling_expclip.media.explain import differences, draw_heat, face_maps
 from modeling_expclip.media.label_sets import ACTION_UNITS, best_label
 from modeling_expclip.media.video import VideoLimits
 from modeling_expclip.modeling_expclip import ExpCLIPMixin
@@ -102,6 +103,7 @@ class Recogniser:
             self.no_detector = "No face detector is installed here, so the whole image is read as one face."
         self.detector = found and found.name
         faces = found is not None
+        self._find = found and self._in_few_threads(found)
         videos = found and FaceDetector(found.source, resolution=VIDEO_RESOLUTION)
         # torch, also for an exported checkpoint: other runtimes do one thing at a time.
         self._with_head = FaceAnalyzer(model, processor, faces=faces, detector=videos, backend="torch")
@@ -117,7 +119,7 @@ class Recogniser:
             model,
             processor,
             faces=faces,
-            detector=found and self._in_few_threads(found),
+            detector=self._find,
             backend="torch",
             batch_size=1,
             workers=1,
@@ -177,6 +179,27 @@ class Recogniser:
             FaceScores(box, *both, detection_score, prototypes.multi_label)
             for (box, detection_score), *both in zip(found.places, scores, clip_scores)
         ]
+
+    @on_gpu
+    def explain(self, image: Image.Image, prototypes: Prototypes, number: int, label: str) -> Image.Image:
+        """Face ``number`` of ``classify``, with what speaks for a label in colour; a label alone needs ``multi_label``.
+
+        Raises ValueError where there is no such face or label.
+        """
+        faces = [None] if self._find is None else self._find(image)
+        if number not in range(len(faces)) or label not in prototypes.labels:
+            raise ValueError("the image or the labels are no longer those of the bars; press Compare, and choose again")
+        place, face = prototypes.labels.index(label), faces[number]
+        wanted = differences(*prototypes.with_head)[place : place + 1]
+        [heat] = face_maps(self._with_head.pipeline, image, face, wanted)
+        drawn = draw_heat(image, heat)
+        if face is None:
+            return drawn
+        x0, y0, x1, y1 = face.box
+        room = max(x1 - x0, y1 - y0) // 4
+        return drawn.crop(
+            (max(0, x0 - room), max(0, y0 - room), min(image.width, x1 + room), min(image.height, y1 + room))
+        )
 
     @on_gpu
     def video(self, file: Path, prototypes: Prototypes, limits: VideoLimits) -> Iterator[dict[str, Any]]:

@@ -17,6 +17,7 @@ from .recognition import FaceScores
 
 MAX_FACES = 24
 NONE_FITS = "none of these"
+_MAX_HEAT = 480
 _MAX_SIDE = 960  # pixels; the image goes back to the visitor inside the page, so it is not larger than it is shown
 _QUALITY = 85
 
@@ -42,6 +43,10 @@ const renew = () => {
   show();
 };
 element.addEventListener('change', show);
+element.addEventListener('click', (event) => {
+  const row = event.target.closest('tr[data-label]');
+  if (row) trigger('click', {face: Number(row.closest('[data-face]').dataset.face), label: row.dataset.label});
+});
 watch('value', renew);
 renew();
 """
@@ -67,7 +72,7 @@ def render_faces(
     )
     panels = "".join(
         f'<div class="xc-panel" data-face="{i}"{"" if i == 0 else " hidden"}>'
-        f"{_headline(face, i, len(faces))}{render_bars(face.scores, face.clip_scores, ordered=True)}</div>"
+        f"{_headline(face, i, len(faces))}{render_bars(face.scores, face.clip_scores, ordered=True, pick=True)}</div>"
         for i, face in enumerate(shown)
     )
     chips = f'<fieldset class="xc-chips"><legend class="xc-unseen">Faces</legend>{chips}</fieldset>' if shown else ""
@@ -105,10 +110,21 @@ def render_photo(size: tuple[int, int], photo: str, faces: Sequence[FaceScores],
     )
 
 
-def render_bars(scores: dict[str, float], clip_scores: dict[str, float] | None, ordered: bool) -> str:
+def render_heat(heat: Image.Image, label: str, number: int) -> str:
+    """Where a label is seen in a face, as ``Recogniser.explain`` draws it."""
+    said = escape(f"What speaks for “{label}” in face {number}: yellow where most does. The bar says how much.")
+    return (
+        f'<figure class="xc-why"><img src="{data_url(heat, _MAX_HEAT)}" alt="The face with a map of “{escape(label)}”">'
+        f"<figcaption>{said}</figcaption></figure>"
+    )
+
+
+def render_bars(
+    scores: dict[str, float], clip_scores: dict[str, float] | None, ordered: bool, pick: bool = False
+) -> str:
     """A row for each label: its probability with the head and, where there is one, without.
 
-    ``ordered``: most probable first.
+    ``ordered``: most probable first. With ``pick`` a click chooses the label.
     """
     labels = sorted(scores, key=scores.get, reverse=True) if ordered else list(scores)
     best = max(scores, key=scores.get)
@@ -122,7 +138,11 @@ def render_bars(scores: dict[str, float], clip_scores: dict[str, float] | None, 
         cells = _bar("xc-head", scores[label])
         if clip_scores is not None:
             cells += _bar("xc-clip", clip_scores[label])
-        rows += f'<tr{" class=xc-best" if label == best else ""}><th scope="row">{escape(label)}</th>{cells}</tr>'
+        name, row = escape(label), " class=xc-best" if label == best else ""
+        if pick:
+            row += f' data-label="{name}"'
+            name = f'<button type="button" title="Where in the face?">{name}</button>'
+        rows += f'<tr{row}><th scope="row">{name}</th>{cells}</tr>'
     return f'<table class="xc-bars"><thead><tr><th scope="col">Label</th>{titles}</tr></thead><tbody>{rows}</tbody></table>'
 
 

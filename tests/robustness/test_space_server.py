@@ -33,7 +33,7 @@ def visitor(attacked) -> Visitor:
 def test_no_function_of_the_page_opens_other_files(visitor):
     """With Gradio's mark of a file and without it, in each function, and in fields that are no files."""
     secret = str(EXAMPLES / "average-fear.png")
-    photo = visitor.function("photo-image", "photo-result")
+    photo, why = (visitor.function("photo-image", f"photo-{name}") for name in ("result", "why"))
     live = visitor.function("live-camera", "live-consent")
     video = visitor.function("video-file", "video-download")
     for path in (secret, "/no/such/file", "/dev/ptmx", f"{visitor.url}/config"):
@@ -41,8 +41,9 @@ def test_no_function_of_the_page_opens_other_files(visitor):
             sent = {"path": path, **mark}
             kind, said = visitor.call([sent, "", ""])
             assert kind == "error" and said.startswith("image: there is no such upload"), said
-            for function in (photo, video):
-                right, said = visitor.ask(function, [sent, "", ""], "a")
+            for function in (photo, why, video):
+                bar = {"face": 0, "label": "fear"}
+                right, said = visitor.ask(function, [sent, "", ""], "a", event_data=bar)
                 assert not right and "there is no such upload" in said
             right, shown = visitor.ask(live, [sent, "", "", None], f"live{hash(path)}{len(mark)}")
             assert right and "there is no such upload" in shown[0] and "data:image" not in shown[0]
@@ -55,6 +56,18 @@ def test_no_function_of_the_page_opens_other_files(visitor):
         "/gradio_api/proxy=http://x.hf.space",
     ):
         assert visitor.get(path)[0] == 404
+
+
+def test_only_bars_are_explained(visitor):
+    why = visitor.function("photo-image", "photo-why")
+    for bar in (None, [], {}, {"face": True, "label": "fear"}, {"face": "0", "label": "fear"}, {"face": 0, "label": 5}):
+        right, said = visitor.ask(why, [None, "", ""], "b", event_data=bar)
+        assert not right and "choose the bar" in said
+    for bar in ({"face": -1, "label": "fear"}, {"face": 99, "label": "fear"}, {"face": 0, "label": "<b>"}):
+        right, said = visitor.ask(why, [None, "", ""], "b", event_data=bar)
+        assert not right and "press Compare" in said
+    right, shown = visitor.ask(why, [None, "fear", ""], "b", event_data={"face": 0, "label": "fear"})
+    assert right and "data:image/jpeg" in shown[0] and "fear" in shown[0]
 
 
 def test_devices_hold_no_place(visitor):

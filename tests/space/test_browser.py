@@ -89,6 +89,29 @@ def test_labels_can_be_tried_on_the_example(page):
     caption(page, "An example")
 
 
+def test_a_click_on_a_bar_shows_where_its_label_is_seen(page, group_photo):
+    hint = page.locator("#photo-why", has_text="Click a bar")
+    hint.wait_for()
+    page.locator(BARS).nth(1).locator("td").first.click()  # of the example
+    label = page.locator(BARS).nth(1).locator("th").inner_text()
+    page.locator("#photo-why figcaption", has_text=f"“{label}” in face 0").wait_for()
+    assert page.locator("#photo-why img").evaluate("e => e.decode().then(() => e.naturalWidth)") > 50
+
+    upload(page, group_photo)
+    hint.wait_for()  # a map goes with its photo
+    page.get_by_label("Labels").fill("<b>grumpy</b>, over the moon")
+    page.get_by_role("button", name="Compare").click()
+    page.locator(BARS, has_text="over the moon").wait_for()
+    page.locator("#photo-result label.xc-box").nth(2).click()
+    page.locator(BARS).get_by_role("button", name="<b>grumpy</b>").press("Enter")
+    page.locator("#photo-why figcaption", has_text="“<b>grumpy</b>” in face 2").wait_for()
+    assert page.locator("#photo-why b").count() == 0
+
+    page.get_by_label("Labels").fill("other words, than these")  # not compared yet
+    page.locator(BARS).get_by_role("button", name="over the moon").click()
+    toast(page, "press Compare")
+
+
 def test_labels_by_themselves(page):
     page.get_by_label("Labels", exact=False).first.fill("tractor, algebra")
     page.get_by_label("Score each label by itself").first.check()

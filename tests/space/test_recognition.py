@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from modeling_expclip import MINI, WORD_SETS, FaceAnalyzer, load_checkpoint, merge
+from modeling_expclip import MINI, WORD_SETS, FaceAnalyzer, FaceDetector, load_checkpoint, merge
+from modeling_expclip.media.explain import directions, draw_heat, face_maps
 from modeling_expclip.media.images import open_image
+from modeling_expclip.media.label_sets import Words
 from space.page.inputs import VIDEO_LIMITS
 from space.page.recognition import Recogniser, without_head
 
@@ -125,3 +128,34 @@ def test_a_video_is_read_as_by_the_analyzer(recogniser, short_video, yunet):
     assert len(read) == len(expected) > 8
     assert [entry["box"] for entry in read] == [entry["box"] for entry in expected]
     assert read[-1]["scores"] == pytest.approx(expected[-1]["scores"], abs=1e-6)
+
+
+def test_an_explanation_is_the_librarys_around_the_face(recogniser, yunet):
+    image = open_image(GROUP)
+    wanted = recogniser.prototypes(LABELS, "photo")
+    box = FaceDetector(yunet)(image)[2].box
+    drawn = recogniser.explain(image, wanted, 2, "angry")
+    assert box[2] - box[0] < drawn.width < image.width
+    [heat] = face_maps(
+        recogniser._with_head.pipeline,
+        image,
+        FaceDetector(yunet)(image)[2],
+        directions(recogniser._with_head.pipeline, Words(LABELS, "photo"))[2:],
+    )
+    room = max(box[2] - box[0], box[3] - box[1]) // 4
+    x, y = max(0, box[0] - room), max(0, box[1] - room)
+    assert np.array_equal(np.asarray(draw_heat(image, heat))[y : y + drawn.height, x : x + drawn.width], drawn)
+    for number, label in ((5, "angry"), (-1, "angry"), (0, "somebody else's")):
+        with pytest.raises(ValueError, match="press Compare"):
+            recogniser.explain(image, wanted, number, label)
+
+
+def test_an_explanation_without_a_detector_or_without_a_head(no_detector, tmp_path):
+    face = open_image(EXAMPLES / "average-happiness.png")
+    merge(MINI, tmp_path / "plain")
+    with_head, plain = (
+        each.explain(face, each.prototypes(("joyful",), "photo", True), 0, "joyful")
+        for each in (Recogniser(MINI), Recogniser(str(tmp_path / "plain")))
+    )
+    assert with_head.size == plain.size == face.size
+    assert np.abs(np.asarray(with_head).astype(int) - np.asarray(plain)).max() <= 3

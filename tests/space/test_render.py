@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from PIL import Image
 
 from space.page.recognition import FaceScores
-from space.page.render import MAX_FACES, render_bars, render_faces
+from space.page.render import MAX_FACES, render_bars, render_faces, render_heat
 
 PICTURE = Image.new("RGB", (200, 100), "grey")
 NASTY = "<img src=x onerror=alert(1)>\"'&${1+1}{{value}}"
@@ -57,6 +57,10 @@ def test_text_from_outside_is_never_markup():
     page = Tags(html)
     assert [attributes["src"][:5] for tag, attributes in page.tags if tag == "img"] == ["data:"]
     assert page.text.count(NASTY) == 5  # chip, headline, row, caption, note
+    assert NASTY in [attributes["data-label"] for _, attributes in page.tags if "data-label" in attributes]
+    heat = Tags(render_heat(PICTURE, NASTY, 3))
+    assert not heat.open and NASTY in heat.text and "face 3" in heat.text
+    assert [attributes["src"][:5] for tag, attributes in heat.tags if tag == "img"] == ["data:"]
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
 
 
