@@ -72,7 +72,7 @@ def figures(text: str) -> list[tuple[str, ...]]:
     found = []
     for line in text.splitlines():
         matches = list(re.finditer(r"(?<![\w./])(?<!\w-)\d[\d,]*(?:\.\d+)?(?![\w-])(?!\.\d)(\s?%)?", line))
-        numbers = [match[0].rstrip(" %,") for match in matches]
+        numbers = [match[0].rstrip(" %").replace(",", "") for match in matches]
         if line.startswith("|"):
             found.append(tuple(numbers))
         else:
@@ -116,10 +116,16 @@ def _speed() -> str:
 
 def _reported() -> str:
     with REPORTED.open(newline="") as file:
-        rows = _table(csv.DictReader(file))
+        rows = list(csv.DictReader(file))
+    tables: dict[str, dict[str, str]] = {}
+    for row in rows:
+        if not row["prompt_set"]:
+            name = f"{row['model']} ({row['source']})"
+            tables.setdefault(name, {"model": name})[row["benchmark"]] = f"{row['uar']} / {row['war']}"
+    logs = [row for row in rows if row["prompt_set"]]
     return (
-        "## Reported by the paper's authors\n\nNot measured here. UAR and WAR in percent, from the paper's tables and from the logs that "
-        f"its authors released.\n\n{rows}"
+        "## Reported by the paper's authors\n\nNot measured here: UAR / WAR in percent, from the paper's tables.\n\n"
+        f"{_table(tables.values())}\n\nFrom the logs that the authors released, by prompt set:\n\n{_table(logs)}"
     )
 
 
