@@ -68,9 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
     photos = distinct_names({source.path: Path(source.path).name for source in sources}, _LONGEST_PHOTO)
     # Without dots, so that no two of a run are called the same, whatever photos and labels are called.
     labels = distinct_names({label: re.sub(r"[^\w -]", "_", label) for label in words.labels}, _LONGEST_LABEL)
-    _prepare(
-        folder, {f"{photo}.{label}.png" for photo in photos.values() for label in labels.values()}, arguments.overwrite
-    )
+    wanted_names = {f"{photo}.{label}.png" for photo in photos.values() for label in labels.values()}
+    _prepare(folder, wanted_names, arguments.overwrite, [*arguments.paths, *photos])
     detector = FaceDetector(arguments.detector or "auto") if arguments.faces else None
     if detector is not None:
         print(detector, file=sys.stderr)
@@ -112,15 +111,26 @@ def run(arguments: argparse.Namespace) -> int:
     return OK if written else NOTHING_CLASSIFIED
 
 
-def _prepare(folder: Path, wanted: set[str], overwrite: bool) -> None:
-    """Makes the folder. Raises FileExistsError where it is a file, or holds PNGs that would be replaced."""
+def _prepare(folder: Path, wanted: set[str], overwrite: bool, inputs: list[str]) -> None:
+    """Makes the folder. Raises FileExistsError where it is a file, or holds PNGs that would be replaced, and ValueError where
+    these, or the whole folder, are among the ``inputs``."""
+    read = {os.path.realpath(path) for path in inputs}
+    mixed = sorted(
+        str(path) for path in (folder, *(folder / name for name in wanted)) if os.path.realpath(path) in read
+    )
+    if mixed:
+        raise ValueError(f"--output {folder}: {mixed[0]} is an input; choose another folder")
     if os.path.lexists(folder) and not folder.is_dir():
         raise FileExistsError(f"--output {folder} is a file; name a folder")
     folder.mkdir(parents=True, exist_ok=True)
     if overwrite:
         return
     names = sorted(path.name for path in folder.iterdir())
-    there = [name for name in names if re.sub(r"\.face\d+(?=\.[^.]*\.png$)", "", name) in wanted]
+    # Some file systems do not tell A from a; and a photo itself may be called as a face of another is.
+    alike = {name.casefold() for name in wanted}
+    there = [
+        name for name in names if alike & {name.casefold(), re.sub(r"\.face\d+(?=\.[^.]*\.png$)", "", name).casefold()}
+    ]
     if there:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
         raise FileExistsError(

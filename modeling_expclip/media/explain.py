@@ -122,13 +122,15 @@ def relevance(model: Any, pixels: torch.Tensor, directions: torch.Tensor) -> tor
 
     Together the patches add up to nearly the difference of the two scores.
 
-    Raises ValueError where the model's gradients are not finite.
+    Raises ValueError where the model's gradients are not finite, or it was loaded in inference mode and has none.
 
     Args:
         model: with `get_image_features`; neither its weights nor their gradients are touched.
         pixels: (1, 3, height, width), as the image processor makes them.
         directions: (labels, D).
     """
+    if any(parameter.is_inference() for parameter in model.parameters()):
+        raise ValueError("this model was loaded under torch.inference_mode() and has no gradients; load it outside")
     with torch.inference_mode(False), torch.enable_grad():  # also for callers who are in inference mode
         face, directions = (part.detach().to(model.device, torch.float32, copy=True) for part in (pixels, directions))
         blurred = _blurred(face)

@@ -46,11 +46,16 @@ def distinct_names(wanted: Mapping[str, str], longest: int) -> dict[str, str]:
     longer, and told from its like by a digest of the thing."""
     names = {thing: printable(os.fsencode(name).decode("utf-8", "backslashreplace")) for thing, name in wanted.items()}
     often = Counter(name.casefold() for name in names.values())  # some file systems do not tell A from a
+    marked = {}
     for thing, name in names.items():
+        mark = f"-{hashlib.sha256(os.fsencode(thing)).hexdigest()[:8]}"
+        marked[thing] = name.encode()[: longest - len(mark)].decode(errors="ignore") + mark
         if often[name.casefold()] > 1 or len(name.encode()) > longest:
-            mark = f"-{hashlib.sha256(os.fsencode(thing)).hexdigest()[:8]}"
-            names[thing] = name.encode()[: longest - len(mark)].decode(errors="ignore") + mark
-    return names
+            names[thing] = marked[thing]
+    alike = len({name.casefold() for name in names.values()}) < len(
+        names
+    )  # one may be called as another that is marked
+    return marked if alike else names
 
 
 @contextmanager

@@ -133,3 +133,26 @@ def test_wrong_calls(tmp_path, capsys, arguments, said):
 def test_sets_of_words(tmp_path):
     assert run(HAPPY, "--label-set", "valence_arousal", "--output", tmp_path, "--no-faces") == 0
     assert names(tmp_path) == {f"{HAPPY.name}.valence.png", f"{HAPPY.name}.arousal.png"}
+
+
+def test_names_that_are_called_as_anothers_digest_are_told_apart(tmp_path, capsys):
+    assert run(HAPPY, "--labels", "a/b,a?b,a_b-c14cddc0", "--output", tmp_path / "out", "--no-faces") == 0
+    printed = capsys.readouterr().out.splitlines()[:-1]
+    assert len(set(printed)) == 3 and {Path(line).name for line in printed} == names(tmp_path / "out")
+
+
+def test_a_photo_that_is_called_as_a_face_of_another_is_not_replaced(tmp_path, capsys):
+    odd = tmp_path / "x.face0"
+    odd.write_bytes(HAPPY.read_bytes())
+    assert run(odd, "--labels", "q,w", "--output", tmp_path / "out", "--no-faces") == 0
+    assert run(odd, "--labels", "q,w", "--output", tmp_path / "out", "--no-faces") == 2
+    assert "would be replaced; add --overwrite" in capsys.readouterr().err
+
+
+def test_what_is_read_is_not_written(tmp_path, capsys):
+    for name in ("a.png", "a.png.q.png"):
+        (tmp_path / name).write_bytes(HAPPY.read_bytes())
+    for inputs in ([tmp_path], [tmp_path / "a.png", tmp_path / "a.png.q.png"]):
+        assert run(*inputs, "--labels", "q", "--output", tmp_path, "--no-faces", "--overwrite") == 2
+        assert "is an input; choose another folder" in capsys.readouterr().err
+    assert (tmp_path / "a.png.q.png").read_bytes() == HAPPY.read_bytes()

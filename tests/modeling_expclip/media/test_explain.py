@@ -321,3 +321,10 @@ def test_a_smile_is_seen_in_the_lower_half_of_real_faces(mini, shared):
     assert len(lower) == 2 and min(map(len, lower.values())) >= 15
     neutral, smiling = np.mean(lower[2]), np.mean(lower[0])
     assert smiling > neutral + 0.03 and smiling > 0.5
+
+
+def test_a_model_that_was_loaded_in_inference_mode():
+    with torch.inference_mode():
+        pipeline = FaceAnalyzer(MINI, faces=False, backend="torch").pipeline
+    with pytest.raises(ValueError, match="load it outside"):
+        pipeline.explain(picture(), "happiness", ["sadness"])
