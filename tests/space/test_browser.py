@@ -77,7 +77,7 @@ def test_the_first_look_shows_an_example(page, yunet):
     assert sum(with_head for with_head, _ in both.values()) == pytest.approx(100, abs=0.5)
     assert sum(without for _, without in both.values()) == pytest.approx(100, abs=0.5)
     assert both["happiness"][0] > both["happiness"][1]  # the head at work
-    page.get_by_label("2 surprise").check()  # the radio button of a face, as from a keyboard
+    page.get_by_label("1 surprise").check()  # the radio button of a face, as from a keyboard
     assert next(iter(bars(page))) == "surprise"
 
 
