@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,8 @@ def read(path: Path) -> Measurement:
 
 def page() -> str:
     sections = [_section(read(path)) for path in sorted(MEASURED.glob("*.md"))]
-    return "\n\n".join([INTRODUCTION.strip(), *sections, _speed(), _reported()]) + "\n"
+    text = "\n\n".join([INTRODUCTION.strip(), *sections, _speed(), _reported()])
+    return "\n".join(_short(line) for line in text.splitlines()) + "\n"
 
 
 def figures(text: str) -> list[tuple[str, ...]]:
@@ -100,6 +102,12 @@ def _section(measurement: Measurement) -> str:
 def _cell(name: str, value: str) -> str:
     lines = [f"`{line}`" if name == "command" else line for line in value.splitlines()]
     return "<br>".join(lines).replace("|", "\\|")
+
+
+def _short(line: str) -> str:
+    if line.startswith(("|", "    ")):
+        return line
+    return textwrap.fill(line, 100, subsequent_indent="  " * line.startswith("- "), break_on_hyphens=False)
 
 
 def _table(rows: Iterable[dict[str, str]]) -> str:

@@ -114,14 +114,14 @@ def run(arguments: argparse.Namespace) -> int:
 def _prepare(folder: Path, wanted: set[str], overwrite: bool, inputs: list[str]) -> None:
     """Makes the folder. Raises FileExistsError where it is a file, or holds PNGs that would be replaced, and ValueError where
     these, or the whole folder, are among the ``inputs``."""
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise FileExistsError(f"--output {folder} is a file; name a folder")
     read = {os.path.realpath(path) for path in inputs}
     mixed = sorted(
         str(path) for path in (folder, *(folder / name for name in wanted)) if os.path.realpath(path) in read
     )
     if mixed:
         raise ValueError(f"--output {folder}: {mixed[0]} is an input; choose another folder")
-    if os.path.lexists(folder) and not folder.is_dir():
-        raise FileExistsError(f"--output {folder} is a file; name a folder")
     folder.mkdir(parents=True, exist_ok=True)
     if overwrite:
         return
