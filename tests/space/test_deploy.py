@@ -73,7 +73,7 @@ def test_the_folder_stands_by_itself(tmp_path):
     for needed in ("app.py", "README.md", "requirements.txt", "examples/average-fear.png", "assets/how-it-works.svg"):
         assert (output / needed).is_file(), needed
     assert not list(output.rglob("__pycache__")) and not (output / "build.py").exists()
-    # The Hub takes larger files only through its large-file storage, to which a new Space sends its *.safetensors.
+    # The Hub takes larger files only through its large-file storage, to which `hf upload` sends them.
     large = [path.name for path in output.rglob("*") if path.stat().st_size >= 10 * 2**20]
     assert large == ["model.safetensors"]
     script = (

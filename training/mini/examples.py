@@ -17,13 +17,8 @@ from .images import load_votes
 SIDE = 192
 EXAGGERATION = 1.2
 ENOUGH = 100  # faces
-AGREED = (
-    0.7,
-    0.6,
-    0.5,
-    0.4,
-    0.3,
-)  # of the taggers: the most that leaves enough faces, which is 0.3 for disgust, the rarest
+# Of the taggers: the largest share that leaves enough faces is taken, for disgust, the rarest, 0.3.
+AGREED = (0.7, 0.6, 0.5, 0.4, 0.3)
 
 
 def average_face(pixels: torch.Tensor, shares: torch.Tensor, everyone: torch.Tensor) -> Image.Image:

@@ -12,7 +12,8 @@ from PIL import Image as Pictures
 
 from modeling_expclip.checkpoint.load import load_checkpoint
 from tests.conftest import picture
-from training.mini.__main__ import TEACHER, Faces, train_both, train_image
+from training.mini import __main__ as stages
+from training.mini.__main__ import TEACHER, Faces, train_both, train_image, train_words
 from training.mini.captions import caption_pool
 from training.mini.export import export_towers
 from training.mini.images import load_faces, load_votes, plain_views
@@ -81,7 +82,7 @@ def test_the_shipped_teacher_knows_faces_it_has_not_seen(shared):
     assert war > 79 and uar > 58, (war, uar)
 
 
-def test_faces_and_votes_become_towers(votes, tmp_path):
+def test_faces_and_votes_become_towers(votes, tmp_path, monkeypatch):
     pool = caption_pool(400, 0)
     train_tokenizer([caption.text for caption in pool]).save_pretrained(tmp_path / "tokenizer")
     text = load_text_tower(tmp_path, PROJECTION_DIM)
@@ -89,6 +90,12 @@ def test_faces_and_votes_become_towers(votes, tmp_path):
     faces = Faces(votes)
     image = train_image(teacher, faces, [], tmp_path, steps=2)
     train_both(pool, text, image, teacher, faces, [], tmp_path, steps=2)
+    monkeypatch.setattr(stages, "WORDS_STEPS", 2)
+    monkeypatch.setattr(stages, "WORDS_BATCH", 8)
+    before = {name: value.clone() for name, value in image.state_dict().items()}
+    train_words(pool, text, image, faces, tmp_path)
+    changed = [name for name, value in image.state_dict().items() if not torch.equal(value, before[name])]
+    assert changed == ["caption_projection.weight"]
     export_towers(*text, image, tmp_path / "towers")
     model, processor = load_checkpoint(tmp_path / "towers")
     assert model.num_parameters() * 4 < 16e6, "bytes in float32"
