@@ -129,15 +129,20 @@ def relevance(model: Any, pixels: torch.Tensor, directions: torch.Tensor) -> tor
         pixels: (1, 3, height, width), as the image processor makes them.
         directions: (labels, D).
     """
-    if any(parameter.is_inference() for parameter in model.parameters()):
-        raise ValueError("this model was loaded under torch.inference_mode() and has no gradients; load it outside")
     with torch.inference_mode(False), torch.enable_grad():  # also for callers who are in inference mode
         face, directions = (part.detach().to(model.device, torch.float32, copy=True) for part in (pixels, directions))
         blurred = _blurred(face)
         slopes = torch.zeros(len(directions), *face.shape[1:], device=face.device)  # (labels, 3, height, width)
         for shares in ((torch.arange(STEPS, device=face.device) + 0.5) / STEPS).split(_AT_ONCE):
             between = (blurred + shares.view(-1, 1, 1, 1) * (face - blurred)).requires_grad_()
-            embeds = model.get_image_features(pixel_values=between.to(model.dtype)).pooler_output  # (passes, D)
+            try:
+                embeds = model.get_image_features(pixel_values=between.to(model.dtype)).pooler_output  # (passes, D)
+            except RuntimeError as error:  # not every such tensor says so itself
+                if "nference tensors" not in str(error):
+                    raise
+                raise ValueError(
+                    "this model was loaded under torch.inference_mode() and has no gradients; load it outside"
+                ) from error
             scores = (torch.nn.functional.normalize(embeds.float(), dim=-1) @ directions.T).sum(0)  # (labels,)
             for number, score in enumerate(scores):
                 [slope] = torch.autograd.grad(score, between, retain_graph=number + 1 < len(scores))

@@ -216,6 +216,9 @@ def test_other_backbones(tmp_path, write, width, kind):
 
 
 def test_a_checkpoint_with_its_own_code_explains_where_the_package_is(mini, monkeypatch):
+    # As where a pipeline loads it, the configuration first: older transformers copy only what a file itself imports.
+    for name in ("configuration_expclip.ExpCLIPConfig", "processing_expclip.ExpCLIPProcessor"):
+        get_class_from_dynamic_module(name, MINI)
     remote_class = get_class_from_dynamic_module("pipeline_expclip.FacialExpressionPipeline", MINI)
     assert remote_class is not FacialExpressionPipeline
     remote = remote_class(model=mini.model, tokenizer=mini.tokenizer, image_processor=mini.image_processor)
