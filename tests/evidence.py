@@ -26,10 +26,10 @@ ASKED = ("command", "data", "version", "machine", "date")
 
 INTRODUCTION = """# Results
 
-Every figure of the [README](../README.md) and the [model card](../model_card.md), and most of the other pages', with the command that gave
-it, the data, the version, the machine and the date. This page is written by `python -m tests.evidence` from the files in
-`docs/measured`, `tests/benchmarks/results.csv` and `training/evaluation/reported_results.csv`; a test fails where a figure of
-README or card is missing here. Paths of data are those of Parquet files with the columns that [evaluate](evaluate.md) names.
+Every figure of the [README](../README.md), the [model card](../model_card.md) and the other pages, with the command that gave it, the
+data, the version, the machine and the date. This page is written by `python -m tests.evidence` from the files in
+`docs/measured`, `tests/benchmarks/results.csv` and `training/evaluation/reported_results.csv`; a test fails where a figure
+of any of them is missing here. Paths of data are those of Parquet files with the columns that [evaluate](evaluate.md) names.
 """
 
 
@@ -85,13 +85,8 @@ def figures(text: str) -> list[tuple[str, ...]]:
 def missing(text: str, of: str, given: Iterable[str]) -> list[str]:
     """The figures of ``text`` that the page ``of`` has not: of a table row, those numbers in that order in one row."""
     known = [" ".join(numbers) for numbers in figures(of)]
-    rows = f" | {' | '.join(known)} | "
-    single = {*given, *(number for row in known for number in row.split())}
-    return [
-        " ".join(numbers)
-        for numbers in figures(text)
-        if not (numbers[0] in single if len(numbers) == 1 else f" {' '.join(numbers)} " in rows)
-    ]
+    rows = f" | {' | '.join([*known, *given])} | "
+    return [row for row in map(" ".join, figures(text)) if f" {row} " not in rows]
 
 
 def _section(measurement: Measurement) -> str:

@@ -197,7 +197,15 @@ function listen() {
   $("find").addEventListener("change", guard(() => source && readPicture()));
   for (const id of ["prompts", "alone"]) $(id).addEventListener("change", guard(replyUnlessLive));
   let typing;
+  $("sets").addEventListener("change", guard(() => {
+    const set = page.about.sets[$("sets").value];
+    if (!set) return null;
+    $("labels").value = set.labels.join(", ");
+    $("alone").checked = set.alone;
+    return replyUnlessLive();
+  }));
   $("labels").addEventListener("input", () => {
+    $("sets").value = "";
     clearTimeout(typing);
     if (!stopCamera) typing = setTimeout(guard(replyUnlessLive), 300);
   });
@@ -265,6 +273,7 @@ try {
   page = await start(told);
   const { about, detector, device } = page;
   for (const name of Object.keys(about.prompts.sets)) $("prompts").add(new Option(name, name, false, name === about.prompts.default));
+  for (const name of Object.keys(about.sets)) $("sets").add(new Option(name, name));
   $("labels").value ||= about.labels.join(", ");
   $("legend").hidden = !about.head;
   $("find").disabled = !detector;

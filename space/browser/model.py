@@ -17,9 +17,12 @@ from modeling_expclip.checkpoint.load import load_checkpoint
 from modeling_expclip.checkpoint.save import name_of
 from modeling_expclip.exporters.onnx_graphs import FOLDER, write_graphs
 from modeling_expclip.media.detectors import FaceDetector
+from modeling_expclip.media.label_sets import ACTION_UNITS
 from modeling_expclip.media.yunet import HubError, download, weights_at_hand
 from modeling_expclip.pipeline_expclip import NEAR
 from modeling_expclip.prompts import DEFAULT_PROMPTS, LABEL_SETS, PROMPT_SETS, REFERENCES, build_prompts, choose_labels
+
+from ..page.inputs import SETS
 
 _TOWERS = {"vision_model": "image.onnx", "text_model": "text.onnx"}
 _LARGEST = 12_000_000  # bytes that a first visit loads
@@ -44,7 +47,9 @@ def write_model(folder: Path, source: str, yunet: Path | None) -> dict[str, Any]
             "end": processor.tokenizer.eos_token_id,
         },
         "labels": list(choose_labels()),
+        "sets": {name: {"labels": labels, "alone": name not in LABEL_SETS} for name, labels in SETS.items()},
         "references": {"labels": list(REFERENCES), "near": NEAR},
+        "contrasts": ACTION_UNITS,
         "prompts": _prompts(),
         "head": isinstance(model, ExpCLIPModel),
     }

@@ -35,7 +35,8 @@ export class Recognizer {
   }
 
   // The prototype of each label: the mean of its prompts' normalised embeddings, with the head and without, not normalised again.
-  // With `alone`, also those of the references that each label is scored against by itself, and which these are.
+  // With `alone`, also those of the references that each label is scored against by itself, and which these are: of a label with a
+  // contrast only the contrast's other side.
   prototypes(labels, set, alone = false) {
     const key = JSON.stringify([set, alone, labels]);
     if (!this.kept.has(key)) {
@@ -48,17 +49,20 @@ export class Recognizer {
   }
 
   async makePrototypes(labels, set, alone) {
-    const others = alone ? this.about.references.labels : [];
-    const groups = buildPrompts([...labels, ...others], this.about.prompts.sets[set]);
+    const sides = labels.map((label) => alone && Object.hasOwn(this.about.contrasts, label) && this.about.contrasts[label]);
+    const sentences = (words) => buildPrompts(words, this.about.prompts.sets[set]);
+    const groups = labels.map((label, i) => (sides[i] ? [sides[i][0]] : sentences([label])[0]));
+    if (alone) groups.push(...sentences(this.about.references.labels), ...sides.filter(Boolean).map(([, other]) => [other]));
     const texts = groups.flat();
     const embeddings = [];
     for (let start = 0; start < texts.length; start += TEXTS) {
       embeddings.push(...(await this.embedTexts(texts.slice(start, start + TEXTS))));
     }
     const compared = (rows) => {
-      const means = groups.map((group, i) => meanOf(rows.slice(i * group.length, (i + 1) * group.length)));
+      let start = 0;
+      const means = groups.map(({ length }) => meanOf(rows.slice(start, (start += length))));
       const [own, references] = [means.slice(0, labels.length), means.slice(labels.length)];
-      return { own, references, against: alone && this.against(own, references) };
+      return { own, references, against: alone && this.against(own, references, sides) };
     };
     return {
       plain: compared(embeddings.map(normalise)),
@@ -66,12 +70,18 @@ export class Recognizer {
     };
   }
 
-  // Which references each label is scored against: not those that mean the label itself, around the references' own mean.
-  against(own, references) {
-    const mean = meanOf(references);
-    const around = (rows) => rows.map((row) => normalise(row.map((x, i) => x - mean[i])));
-    const others = around(references);
-    return around(own).map((label) => others.map((other) => !(dot(label, other) > this.about.references.near)));
+  // Which references each label is scored against: its contrast's other side, or else the common ones, but not those that mean the
+  // label itself, around the common ones' own mean.
+  against(own, references, sides) {
+    const common = references.slice(0, this.about.references.labels.length);
+    const mean = meanOf(common);
+    const around = (row) => normalise(row.map((x, i) => x - mean[i]));
+    const others = common.map(around);
+    let next = common.length;
+    return own.map((label, i) => {
+      if (sides[i]) return [next++];
+      return others.flatMap((other, j) => (dot(around(label), other) > this.about.references.near ? [] : [j]));
+    });
   }
 
   async embedTexts(texts) {
@@ -94,7 +104,7 @@ export class Recognizer {
       const unit = normalise(row);
       const [logits, others] = [own, references].map((rows) => rows.map((each) => this.about.scale * dot(unit, each)));
       if (!against) return softmax(logits);
-      return logits.map((logit, i) => softmax([logit, ...others.filter((_, j) => against[i][j])])[0]);
+      return logits.map((logit, i) => softmax([logit, ...against[i].map((j) => others[j])])[0]);
     };
     return { plain: score(embedding, plain), head: head && score(this.throughHead(embedding), head) };
   }

@@ -173,6 +173,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "page"
         about = assemble(folder, options.model)
+        if not about["faces"]:
+            parser.error("the camera's rate needs a face detector: name YuNet's file in EXPCLIP_YUNET")
         (folder / "crops").mkdir()
         for number, image in enumerate(images):
             image.save(folder / "crops" / f"{number}.png")

@@ -19,7 +19,7 @@ import torch
 from huggingface_hub import SpaceCard
 from PIL import Image
 
-from modeling_expclip import MINI, FaceAnalyzer
+from modeling_expclip import MINI, WORD_SETS, FaceAnalyzer
 from modeling_expclip.checkpoint.head import with_head
 from modeling_expclip.checkpoint.load import load_checkpoint
 from modeling_expclip.media.faces import Face, crop_face
@@ -215,6 +215,30 @@ def test_labels_by_themselves_are_pythons(page):
         said = page.locator("caption").inner_text()
         assert said == f"The picture: apparent expression {expected['label'] or 'none of these'}"
     assert expected["label"] is None
+
+
+def test_label_sets_fill_in_their_labels(page):
+    page.get_by_label("Find the faces").uncheck()
+    face = EXAMPLES / "average-happiness.png"
+    show(page, face, "Read as one face")
+    names, alone = page.get_by_label("Label set"), page.get_by_label("Score each label by itself")
+    analyzer = FaceAnalyzer(MINI, faces=False)
+    for name in ("action_units", "emonet40", "mafw"):
+        names.select_option(name)
+        multi_label = name != "mafw"
+        [expected] = analyzer.photo(face, label_set=name, multi_label=multi_label)
+        wait_until(page, "count => document.querySelectorAll('[data-label]').length === count", len(expected["scores"]))
+        [seen] = page.evaluate(FACES)
+        assert seen["scores"] == pytest.approx(expected["scores"], abs=CLOSE), name
+        assert alone.is_checked() == multi_label
+    # A contrast beside a free label, each against its own references
+    labels = ["over the moon", "AU25 lips parted", "bored"]
+    alone.check()
+    [seen] = ask(page, labels)
+    contrasts = {labels[1]: WORD_SETS["action_units"][labels[1]]}
+    [expected] = analyzer.photo(face, labels, contrasts=contrasts)
+    assert seen["scores"] == pytest.approx(expected["scores"], abs=CLOSE)
+    assert names.input_value() == ""
 
 
 def test_pixels_are_pillows(page):
