@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-DEFAULT_MARGIN = 0.0  # the best of six on held-out faces: python -m tests.benchmarks.face_margin
+DEFAULT_MARGIN = 0.0  # the best of five on held-out faces: python -m tests.benchmarks.face_margin
 MAX_MARGIN = 10.0  # beyond it, a crop is mostly a photo's repeated edge
 
 

@@ -17,8 +17,10 @@ export async function start(told) {
   ort.env.logLevel = "error";
   ort.env.wasm.wasmPaths = { mjs: new URL(runtime.glue, document.baseURI).href };
   ort.env.wasm.wasmBinary = await unzip(files[runtime.binary]);
-  // Threads share memory, which browsers allow to isolated pages only. Half of the cores: the page and the camera need some too.
-  ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? Math.min(4, Math.ceil(navigator.hardwareConcurrency / 2)) : 1;
+  // Threads share memory, which browsers allow to isolated pages only. Half of the cores, for the page and the camera need some too, but
+  // two where there are two: a face then takes three quarters of the time.
+  const cores = navigator.hardwareConcurrency;
+  ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? Math.min(cores, 4, Math.max(2, Math.ceil(cores / 2))) : 1;
   const open = (name, executionProviders) => ort.InferenceSession.create(files[name], { executionProviders, logSeverityLevel: 3 });
   const towers = device === "webgpu" ? ["webgpu", "wasm"] : ["wasm"];
   const json = (name) => JSON.parse(new TextDecoder().decode(files[name]));

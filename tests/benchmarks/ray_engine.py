@@ -1,7 +1,8 @@
-"""``python -m tests.benchmarks.ray_engine``: ``expclip classify --engine ray`` with 1 and 2 actors against the plain command.
+"""``python -m tests.benchmarks.ray_engine``: how ``--engine ray`` grows with processes and with rows.
 
-Each is run with few files and with many, as a user runs it; what the many take longer is the speed, start-up aside. The memory of the
-driver and of the largest actor is asked for ten times a second.
+``expclip classify`` with 1 and 2 actors and the plain command, and ``expclip embed`` with 1 and 2 tasks, are run with few files and with many,
+as a user runs them; what the many take longer is the speed, start-up aside. Then ``classify`` is run with very many files and a tiny model,
+while the memory of the driver and of the largest actor is looked at twice a second. ``--figure PNG`` draws both.
 """
 
 from __future__ import annotations
@@ -15,13 +16,18 @@ import time
 from pathlib import Path
 
 from tests.benchmarks.results import record
-from tests.conftest import picture
+from tests.conftest import picture, write_clip
 
-WAYS = {
+CLASSIFY = {
     "plain": (),
     "ray, 1 actor": ("--engine", "ray", "--actors", "1"),
     "ray, 2 actors": ("--engine", "ray", "--actors", "2"),
 }
+EMBED = {
+    "ray, 1 task": ("--engine", "ray", "--processes", "1"),
+    "ray, 2 tasks": ("--engine", "ray", "--processes", "2"),
+}
+PART = 2048  # rows of a file of the output
 
 
 def write_pictures(folder: Path, count: int) -> Path:
@@ -36,13 +42,13 @@ def write_pictures(folder: Path, count: int) -> Path:
     return folder
 
 
-def resident(pid: str) -> int:
-    """Bytes of a process that are in memory and not shared; 0 of one that has gone."""
+def resident(pid: str) -> float:
+    """MiB of a process that are in memory and not shared; 0 of one that has gone."""
     try:
         total, shared = Path("/proc", pid, "statm").read_text().split()[1:3]
     except (OSError, ValueError):
         return 0
-    return (int(total) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
+    return (int(total) - int(shared)) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def actors() -> list[str]:
@@ -56,46 +62,91 @@ def actors() -> list[str]:
     return found
 
 
-def run(options: tuple[str, ...], faces: Path, output: Path) -> tuple[float, int, int]:
-    """Seconds, and the most memory of driver and actor, in bytes."""
-    command = [sys.executable, "-m", "modeling_expclip.cli.main", "classify", str(faces), "--no-faces", *options]
-    start, driver, actor = time.monotonic(), 0, 0
-    with subprocess.Popen(
-        [*command, "--output", str(output)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
+def run(command: list[str], parts: Path | None = None) -> tuple[float, list[tuple[int, float, float]]]:
+    """Seconds, and with the folder of ``parts``, over time: rows that are written, MiB of the driver and of the largest actor."""
+    start, seen = time.monotonic(), []
+    with subprocess.Popen([sys.executable, "-m", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:  # fmt: skip
         while process.poll() is None:
-            driver = max(driver, resident(str(process.pid)))
-            actor = max([actor, *map(resident, actors())])
-            time.sleep(0.1)
+            if parts:
+                rows = PART * len(list(parts.glob("part-*.parquet")))
+                seen.append((rows, resident(str(process.pid)), max([0.0, *map(resident, actors())])))
+            time.sleep(0.5 if parts else 0.05)
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
-    return time.monotonic() - start, driver, actor
+    return time.monotonic() - start, seen
+
+
+def classify(faces: Path, output: Path, options: tuple[str, ...]) -> list[str]:
+    return ["modeling_expclip.cli.main", "classify", str(faces), "--no-faces", "--output", str(output), *options]
+
+
+def embed(faces: Path, output: Path, options: tuple[str, ...]) -> list[str]:
+    return ["training.embed", "mini", "--data", str(faces), "--output", str(output), "--shard-size", "500", *options]
+
+
+def speeds(folder: Path, few: int, many: int) -> dict[str, float]:
+    """Faces a second of each way."""
+    faces = {count: write_pictures(folder / f"faces-{count}", count) for count in (few, many)}
+    found = {}
+    for kind, ways, command in (("classify", CLASSIFY, classify), ("embed", EMBED, embed)):
+        for number, (way, options) in enumerate(ways.items()):
+            ending = "" if options else ".parquet"
+            seconds = [run(command(faces[n], folder / f"{kind}-{number}-{n}{ending}", options))[0] for n in (few, many)]
+            found[f"{kind}, {way}"] = (many - few) / (seconds[1] - seconds[0])
+            print(f"{kind}, {way}: {found[f'{kind}, {way}']:.0f} faces a second; seconds for {few} and {many}: {seconds}", flush=True)  # fmt: skip
+    return found
+
+
+def memory(folder: Path, rows: int) -> list[tuple[int, float, float]]:
+    faces = write_pictures(folder / f"faces-{rows}", rows)
+    options = ("--model", str(write_clip(folder / "tiny")), "--engine", "ray", "--actors", "2")
+    return run(classify(faces, folder / "rows", options), folder / "rows")[1]
+
+
+def draw(path: Path, rates: dict[str, float], seen: list[tuple[int, float, float]]) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.4), layout="constrained", dpi=120)
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    left.barh([*rates][::-1], [*rates.values()][::-1], color="#5b6ee1")
+    left.set_xlabel("faces a second, start-up aside")
+    for column, name, style in ((1, "driver", "-"), (2, "largest actor", "--")):
+        right.plot([row[0] for row in seen], [row[column] for row in seen], style, label=name)
+    right.set_xlabel("rows written")
+    right.set_ylabel("memory, MiB")
+    right.set_ylim(bottom=0)
+    right.legend()
+    figure.savefig(path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--few", type=int, default=2_000)
-    parser.add_argument("--many", type=int, default=20_000)
+    parser.add_argument("--many", type=int, default=20_000, help="files whose speed is measured")
+    parser.add_argument("--rows", type=int, default=200_000, help="files during which memory is looked at")
+    parser.add_argument("--figure", type=Path, metavar="PNG")
     arguments = parser.parse_args()
-    rows, speeds = [], {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        few, many = (write_pictures(folder / f"faces-{n}", n) for n in (arguments.few, arguments.many))
-        for number, (way, options) in enumerate(WAYS.items()):
-            ending = "" if options else ".parquet"
-            short, *before = run(options, few, folder / f"few-{number}{ending}")
-            long, *after = run(options, many, folder / f"many-{number}{ending}")
-            speeds[way] = (arguments.many - arguments.few) / (long - short)
-            print(
-                f"{way}: {speeds[way]:.0f} faces a second, {short:.1f} s for {arguments.few}, {long:.1f} s for {arguments.many}"
-            )
-            for who, one, other in zip(("driver", "actor"), before, after):
-                if other:
-                    rows.append((f"{way}: more memory of {who}", (other - one) / 2**20, "MiB", "", 1))
-            if options:
-                target = ">= 0.9" if way.endswith("2 actors") else ""
-                rows.append((f"{way} / plain", speeds[way] / speeds["plain"], "ratio", target, 1))
+        rates = speeds(folder, arguments.few, arguments.many)
+        seen = memory(folder, arguments.rows)
+    plain = rates["classify, plain"]
+    rows = [
+        (f"classify, {way} / plain", rates[f"classify, {way}"] / plain, "ratio", ">= 0.9" if "2" in way else "", 1)
+        for way in CLASSIFY
+        if way != "plain"
+    ]
+    rows.append(("embed, 2 tasks / 1 task", rates["embed, ray, 2 tasks"] / rates["embed, ray, 1 task"], "ratio", "", 1))
+    early = [row for row in seen if PART <= row[0] <= 5 * PART]  # every actor has written a part
+    late = [row for row in seen if row[0] >= arguments.rows // 2]
+    for column, who in ((1, "driver"), (2, "largest actor")):
+        more = max(row[column] for row in late) - max(row[column] for row in early)
+        rows.append((f"{who}, more memory in the second half of {arguments.rows} rows than in the first {5 * PART}", more, "MiB", "flat", 1))  # fmt: skip
     record("ray_engine", rows)
+    if arguments.figure:
+        draw(arguments.figure, rates, seen)
 
 
 if __name__ == "__main__":
