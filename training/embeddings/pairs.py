@@ -91,19 +91,20 @@ class Pairs(Dataset):
         rows = np.cumsum([0, *(piece.stop - piece.start for piece in window)])
         vectors = [np.empty(rows[-1], each) for each in self.dtypes]
 
-        def read(piece: Piece, start: int) -> tuple[int, _Reader]:
+        def read(piece: Piece, start: int) -> dict[int, _Reader]:
             reader = self.readers.get(piece.shard)
             if reader is None or reader.row != piece.start:  # a shard's first piece, or a run that goes on
                 reader = _Reader(self.sets, piece.shard, self.dtypes)
                 reader.skip(piece.start)
             reader.read([each[start : start + piece.stop - piece.start] for each in vectors])
-            return piece.shard, reader
+            # One that has read its shard is done here: a window of narrow vectors has hundreds, of megabytes each.
+            return {piece.shard: reader} if reader.row < self.counts[piece.shard] else {}
 
         with ThreadPoolExecutor(_READERS) as threads:
-            read_now = dict(threads.map(read, window, rows))
+            unfinished = list(threads.map(read, window, rows))
         pa.default_memory_pool().release_unused()  # Arrow keeps what threads that ended have freed
         # Of another group of shards none is read any further.
-        self.readers = {shard: each for shard, each in read_now.items() if each.row < self.counts[shard]}
+        self.readers = {shard: each for found in unfinished for shard, each in found.items()}
         self.window, self.vectors = window, vectors
 
 

@@ -162,6 +162,29 @@ def test_each_shard_is_decoded_once_an_epoch(tmp_path, small_window, monkeypatch
     assert len(set(opened)) == 80 and len(opened) <= 80 + 2 * 2  # two groups of 20 shards, cut where one has begun
 
 
+def test_shards_that_were_read_to_their_end_are_let_go(tmp_path, monkeypatch):
+    """A window of narrow vectors has hundreds of shards, whose readers hold megabytes each."""
+    pairs = load_pairs(write_cache(tmp_path, [8] * 60), CLIP, TEACHER)
+    alive, most = 0, 0
+
+    class Counted(pairs_module._Reader):
+        def __init__(self, *arguments) -> None:
+            nonlocal alive, most
+            super().__init__(*arguments)
+            alive += 1
+            most = max(most, alive)
+
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    monkeypatch.setattr(pairs_module, "_Reader", Counted)
+    first = next(iter(pairs.order(8, 0, 1, 0, lambda: 0)))
+    assert len(first[0]) == 60  # all of them are in the window
+    pairs.__getitems__([first])
+    assert 0 < most <= 2 * pairs_module._READERS and alive == 0
+
+
 def test_ids_in_another_order_or_twice(tmp_path):
     folder = write_cache(tmp_path / "cache", [5, 5])
     teacher = VectorSet(next(folder.glob("teacher-*")))
