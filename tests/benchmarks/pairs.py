@@ -60,7 +60,7 @@ def train(cache: Path, dtype: str, window: int, steps: int) -> None:
     pairs = load_pairs(cache, CLIP, teacher(dtype))
     opened = time.perf_counter() - start
     torch.manual_seed(0)
-    model, settings = AlignmentModel(initial_head("random", *pairs.widths[::-1]), 20.0), TrainingRecipe(epochs=1, max_steps=steps or None)  # fmt: skip
+    model, settings = AlignmentModel(initial_head("random", *pairs.widths[::-1]), 20.0), TrainingRecipe(epochs=10_000 if steps else 1, max_steps=steps or None)  # fmt: skip
     arguments = training_arguments(settings, len(pairs), cache / ".run", False)
     trainer = ExpCLIPTrainer(
         model=model,

@@ -37,7 +37,9 @@ class ExpCLIPTrainer(Trainer):
     def __init__(self, *args: Any, eval_dataset: Mapping[str, ZeroShot] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, eval_dataset=eval_dataset, **kwargs)
         self.model_accepts_loss_kwargs = False  # or the Trainer would scale the loss itself
-        self._retrieval: dict[str, list[torch.Tensor]] = {"image_to_teacher": [], "teacher_to_image": []}
+        # Sums, and how many steps': a list of small tensors would hold the freed memory between them.
+        self._retrieval: dict[str, Any] = {"image_to_teacher": 0.0, "teacher_to_image": 0.0}
+        self._steps = 0
 
     def _get_train_sampler(self, train_dataset=None):
         pairs = self.train_dataset if train_dataset is None else train_dataset
@@ -51,8 +53,9 @@ class ExpCLIPTrainer(Trainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         outputs = model(**inputs)
-        for name, values in self._retrieval.items():
-            values.append(outputs[name])
+        for name in self._retrieval:
+            self._retrieval[name] = self._retrieval[name] + outputs[name]
+        self._steps += 1
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -61,9 +64,9 @@ class ExpCLIPTrainer(Trainer):
                 raise ValueError(
                     f"the loss is {logs['loss']} at step {self.state.global_step}; lower training.learning_rate"
                 )
-            for name, values in self._retrieval.items():
-                logs[name] = self.accelerator.reduce(torch.stack(values).mean(), "mean").item()
-                values.clear()
+            for name, total in self._retrieval.items():
+                logs[name] = self.accelerator.reduce(total / self._steps, "mean").item()
+            self._retrieval, self._steps = dict.fromkeys(self._retrieval, 0.0), 0
         super().log(logs, start_time)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
