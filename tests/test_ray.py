@@ -124,6 +124,15 @@ def test_the_rows_are_those_of_the_plain_command(checkpoint, faces, expected, tm
     assert_same(rows_of(pa.dataset.dataset(output).to_table()), rows_of(expected))
 
 
+@pytest.mark.parametrize("words", [("--labels", "joyful,tired", "--multi-label"), ("--label-set", "valence_arousal")])
+def test_scores_that_need_no_sum_are_those_of_the_plain_command(checkpoint, faces, tmp_path, cluster, words):
+    assert main(command(checkpoint, faces, *words, "--output", tmp_path / "plain.parquet")) == 0
+    assert on_cluster(checkpoint, faces, *words, "--output", tmp_path / "out") == 0
+    found, expected = pa.dataset.dataset(tmp_path / "out").to_table(), pq.read_table(tmp_path / "plain.parquet")
+    assert found.schema == expected.schema
+    assert_same(rows_of(found), rows_of(expected))
+
+
 def test_a_killed_run_loses_and_doubles_nothing(checkpoint, faces, expected, tmp_path):
     output = tmp_path / "out"
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}  # a cluster for each
@@ -225,6 +234,7 @@ def test_missing_credentials_and_buckets_are_one_line(checkpoint, s3, tmp_path, 
     [
         ((), "name one with --output"),
         (("--output", "faces.csv"), "writes a folder"),
+        (("--output", "s3://"), "names no bucket"),
         (("--output", "out", "--actors", "0"), "--actors 0"),
         (("--output", "out", "--actor-cpus", "1000"), "does not fit"),
         (("--output", "out", "--actor-gpus", "1000"), "does not fit"),
