@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from modeling_expclip import ExpressionScorer
 from modeling_expclip.cli import on_ray
@@ -265,6 +266,18 @@ def test_without_ray_the_extra_is_named(checkpoint, faces, tmp_path, monkeypatch
 def test_actors_have_the_commands_priority(cluster):
     """Else whatever runs beside the command leaves them next to nothing."""
     assert ray.get(ray.remote(num_cpus=0)(lambda: os.nice(0)).remote()) == os.nice(0)
+
+
+def test_torch_has_an_actors_share_of_threads(checkpoint, tmp_path):
+    """Not as many as OMP_NUM_THREADS of who started Ray says: actors would stand in each other's way."""
+    before = torch.get_num_threads()
+    scorer = ExpressionScorer(str(checkpoint), labels=["joyful"])
+    writer = on_ray.PartWriter(scorer, {}, {}, os.getcwd(), before + 1, {})
+    try:
+        assert writer({"name": ["part-0.parquet"], "part": ["no part"]})["error"] != [""]
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_run_that_waits_says_for_what(checkpoint, faces, tmp_path, cluster, monkeypatch):

@@ -33,19 +33,29 @@ class PartWriter:
     """
 
     def __init__(
-        self, scorer: ExpressionScorer, words: dict[str, Any], video: dict[str, Any], cwd: str, run: dict[str, Any]
+        self,
+        scorer: ExpressionScorer,
+        words: dict[str, Any],
+        video: dict[str, Any],
+        cwd: str,
+        threads: int,
+        run: dict[str, Any],
     ) -> None:
         with suppress(
             OSError
         ):  # relative paths are those of the command; on other machines there may be no such folder
             os.chdir(cwd)
-        self._scorer, self._words, self._video, self._run = scorer, words, video, run
+        self._scorer, self._words, self._video, self._threads, self._run = scorer, words, video, threads, run
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         return {"error": [self._make(name, text) for name, text in zip(batch["name"], batch["part"])]}
 
     def _make(self, name: str, text: str) -> str:
         try:
+            import torch
+
+            # Else OMP_NUM_THREADS of who started Ray would hold for each actor, and they would stand in each other's way.
+            torch.set_num_threads(self._threads)
             classify = Classifier(self._scorer.classifier.analyzer, self._words, self._video)
             rows = list(parts.Part.of(text).rows(classify))
             parts.write_part(name=name, rows=rows, **self._run)
@@ -166,7 +176,14 @@ def _share_out(
         run = {"folder": plan.folder, "labels": scorer.labels, "moving": plan.moving, "top_k": arguments.top_k}
         made = table.map_batches(
             PartWriter,
-            fn_constructor_kwargs={"scorer": scorer, "words": words, "video": video, "cwd": os.getcwd(), "run": run},
+            fn_constructor_kwargs={
+                "scorer": scorer,
+                "words": words,
+                "video": video,
+                "cwd": os.getcwd(),
+                "threads": max(1, int(cpus)),
+                "run": run,
+            },
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=size),
             num_cpus=cpus,

@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from modeling_expclip.system.cluster import connected
 
 from ..recipe import Recipe
@@ -40,4 +42,5 @@ def _process(rank: int, processes: int, cwd: str, recipe: Recipe, **options: Any
         os.chdir(cwd)
     # A task sees its own GPU only, as number 0.
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(processes), LOCAL_RANK="0")
+    torch.set_num_threads(1)  # its share of the processors, whatever OMP_NUM_THREADS of who started Ray says
     return embed(recipe, **options)
