@@ -26,10 +26,10 @@ ASKED = ("command", "data", "version", "machine", "date")
 
 INTRODUCTION = """# Results
 
-Every figure of the [README](../README.md), the [model card](../model_card.md) and the other pages, with the command that gave it, the
+The figures of the [README](../README.md), the [model card](../model_card.md) and the other pages, with the command that gave them, the
 data, the version, the machine and the date. This page is written by `python -m tests.evidence` from the files in
-`docs/measured`, `tests/benchmarks/results.csv` and `training/evaluation/reported_results.csv`; a test fails where a figure
-of any of them is missing here. Paths of data are those of Parquet files with the columns that [evaluate](evaluate.md) names.
+`docs/measured`, `tests/benchmarks/results.csv` and `training/evaluation/reported_results.csv`; a test fails where a row
+of a table, a percentage or a number with a decimal point of any of them is missing here. Paths of data are those of Parquet files with the columns that [evaluate](evaluate.md) names.
 """
 
 
@@ -85,8 +85,8 @@ def figures(text: str) -> list[tuple[str, ...]]:
 def missing(text: str, of: str, given: Iterable[str]) -> list[str]:
     """The figures of ``text`` that the page ``of`` has not: of a table row, those numbers in that order in one row."""
     known = [" ".join(numbers) for numbers in figures(of)]
-    rows = f" | {' | '.join([*known, *given])} | "
-    return [row for row in map(" ".join, figures(text)) if f" {row} " not in rows]
+    rows = f" | {' | '.join(known)} | "
+    return [row for row in map(" ".join, figures(text)) if f" {row} " not in rows and row not in given]
 
 
 def _section(measurement: Measurement) -> str:

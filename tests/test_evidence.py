@@ -15,11 +15,10 @@ GIVEN: dict[str, dict[str, str]] = {
         "95": "the level of intervals",
         "2 0 1": "what a divergence lies between",
         "15": "bins",
-        "1.5": "a tolerance",
         "5.23": "transformers",
         "5.20": "transformers",
     },
-    "docs/labels-and-prompts.md": {"95": "the level of intervals", "0.5": "a limit of cosines"},
+    "docs/labels-and-prompts.md": {"95": "the level of intervals"},
     "docs/scale.md": {"16 256": "default batch sizes"},
 }
 

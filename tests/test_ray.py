@@ -236,6 +236,7 @@ def test_missing_credentials_and_buckets_are_one_line(checkpoint, s3, tmp_path, 
         ((), "name one with --output"),
         (("--output", "faces.csv"), "writes a folder"),
         (("--output", "s3://"), "names no bucket"),
+        (("--output", "s3:///faces"), "names no bucket"),  # an empty variable's
         (("--output", "out", "--actors", "0"), "--actors 0"),
         (("--output", "out", "--actor-cpus", "1000"), "does not fit"),
         (("--output", "out", "--actor-gpus", "1000"), "does not fit"),

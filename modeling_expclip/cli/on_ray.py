@@ -119,7 +119,7 @@ def _check(arguments: argparse.Namespace) -> None:
     output = arguments.output
     if output is None or (isinstance(output, Path) and (output.suffix.lower() in table.FORMATS or output.is_file())):
         raise ValueError("--engine ray writes a folder of Parquet files; name one with --output, such as faces/")
-    if isinstance(output, str) and not output.partition("://")[2].strip("/"):
+    if isinstance(output, str) and output.startswith(("s3://", "gs://")) and not output[5:].partition("/")[0]:
         raise ValueError(f"--output {output} names no bucket; write {output.partition('://')[0]}://bucket/folder")
     if arguments.plot is not None:
         raise ValueError("--plot draws on this machine; leave --engine ray out")

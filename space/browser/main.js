@@ -196,6 +196,7 @@ function listen() {
   $("camera").addEventListener("click", guard(() => (stopCamera ? stopByHand() : startCamera())));
   $("find").addEventListener("change", guard(() => source && readPicture()));
   for (const id of ["prompts", "alone"]) $(id).addEventListener("change", guard(replyUnlessLive));
+  $("alone").addEventListener("change", () => ($("sets").value = "")); // a set says how it is scored
   let typing;
   $("sets").addEventListener("change", guard(() => {
     const set = page.about.sets[$("sets").value];

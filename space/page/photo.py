@@ -102,11 +102,10 @@ def photo_tab(recogniser: Recogniser) -> None:
         "api_visibility": "private",
         **IMAGE_QUEUE,
     }
-    explained = {key: value for key, value in params.items() if key not in ("fn", "outputs")}
-    explaining = result.click(why, outputs=heat, **explained)
-    params["cancels"] = explaining  # a map that comes late would stand beside another photo's bars
     gr.on([image.change, button.click, chosen.labels.submit, chosen.prompts.input, chosen.multi_label.input], **params)
     chosen.filled.then(**params)
+    explained = {key: value for key, value in params.items() if key not in ("fn", "outputs")}
+    result.click(why, outputs=heat, **explained)
     # On a phone the result is above the button.
     button.click(None, js=_SHOW_READING, api_visibility="private")
 

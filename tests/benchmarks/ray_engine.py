@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from modeling_expclip.cli.on_ray import PART_SIZE
 from tests.benchmarks.results import record
 from tests.conftest import picture, write_clip
 
@@ -27,7 +28,6 @@ EMBED = {
     "ray, 1 task": ("--engine", "ray", "--processes", "1"),
     "ray, 2 tasks": ("--engine", "ray", "--processes", "2"),
 }
-PART = 2048  # rows of a file of the output
 
 
 def write_pictures(folder: Path, count: int) -> Path:
@@ -68,7 +68,7 @@ def run(command: list[str], parts: Path | None = None) -> tuple[float, list[tupl
     with subprocess.Popen([sys.executable, "-m", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:  # fmt: skip
         while process.poll() is None:
             if parts:
-                rows = PART * len(list(parts.glob("part-*.parquet")))
+                rows = PART_SIZE * len(list(parts.glob("part-*.parquet")))
                 seen.append((rows, resident(str(process.pid)), max([0.0, *map(resident, actors())])))
             time.sleep(0.5 if parts else 0.05)
     if process.returncode:
@@ -132,22 +132,26 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200_000, help="files during which memory is looked at")
     parser.add_argument("--figure", type=Path, metavar="PNG")
     arguments = parser.parse_args()
+    if arguments.rows < 20 * PART_SIZE:
+        parser.error(f"--rows {arguments.rows} are too few to see memory grow; give at least {20 * PART_SIZE}")
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        rates = speeds(folder, arguments.few, arguments.many)
-        seen = memory(folder, arguments.rows)
-    plain = rates["classify, plain"]
-    rows = [
-        (f"classify, {way} / plain", rates[f"classify, {way}"] / plain, "ratio", ">= 0.9" if "2" in way else "", 1)
-        for way in CLASSIFY
-        if way != "plain"
-    ]
-    rows.append(("embed, 2 tasks / 1 task", rates["embed, ray, 2 tasks"] / rates["embed, ray, 1 task"], "ratio", "", 1))
-    early = [row for row in seen if PART <= row[0] <= 5 * PART]  # every actor has written a part
+        rates = speeds(Path(name), arguments.few, arguments.many)
+        plain = rates["classify, plain"]
+        rows = [
+            (f"classify, {way} / plain", rates[f"classify, {way}"] / plain, "ratio", ">= 0.9" if "2" in way else "", 1)
+            for way in CLASSIFY
+            if way != "plain"
+        ]
+        one, two = (rates[f"embed, {way}"] for way in EMBED)
+        record("ray_engine", [*rows, ("embed, 2 tasks / 1 task", two / one, "ratio", "", 1)])
+        seen = memory(Path(name), arguments.rows)
+    early = [row for row in seen if 2 * PART_SIZE <= row[0] <= 5 * PART_SIZE]
     late = [row for row in seen if row[0] >= arguments.rows // 2]
+    rows = []
     for column, who in ((1, "driver"), (2, "largest actor")):
         more = max(row[column] for row in late) - max(row[column] for row in early)
-        rows.append((f"{who}, more memory in the second half of {arguments.rows} rows than in the first {5 * PART}", more, "MiB", "flat", 1))  # fmt: skip
+        subject = f"{who}, more memory in the second half of {arguments.rows} rows than in the first {5 * PART_SIZE}"
+        rows.append((subject, more, "MiB", "flat", 1))
     record("ray_engine", rows)
     if arguments.figure:
         draw(arguments.figure, rates, seen)

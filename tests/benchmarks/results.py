@@ -40,6 +40,6 @@ def record(benchmark: str, rows: list[tuple[str, float, str, str, int]]) -> None
         kept.append(dict(zip(COLUMNS, values)))
         print(f"{benchmark}: {subject}: {value:.3g} {unit}" + (f" (target {target})" if target else ""), flush=True)
     with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(sorted(kept, key=lambda row: row["benchmark"]))

@@ -16,6 +16,7 @@ from pathlib import Path
 from modeling_expclip.prompts import LABEL_SETS
 from training.alignment.run import train_from_cache
 from training.embeddings import pairs as pairs_module
+from training.embeddings.pairs import load_pairs
 from training.recipe import load_recipe
 
 HALF = "teacher.storage_dtype=float16"
@@ -24,6 +25,7 @@ HALF = "teacher.storage_dtype=float16"
 def train(cache: Path, evaluate: dict[str, str], overrides: list[str], window: int, output: Path) -> dict[str, float]:
     """Mean loss, final loss and the final UAR for each data set."""
     pairs_module.WINDOW = window
+    overrides = [*overrides, "training.epochs=10000"]
     train_from_cache(load_recipe("mini", overrides), cache, output, evaluate, LABEL_SETS["rafdb"])
     with (output / "log.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -44,6 +46,10 @@ def main() -> None:
     parser.add_argument("--half", action="store_true", help="the cache has the teacher's vectors in float16, too")
     options = parser.parse_args()
     evaluate = dict(data.split("=", 1) for data in options.data)
+    pairs_module.WINDOW = options.window
+    pairs = load_pairs(options.embeddings, load_recipe("mini").clip, load_recipe("mini").teacher)
+    if len(pairs) <= 4 * pairs.most:
+        parser.error(f"{len(pairs)} pairs are fewer than four windows; lower --window, or embed more faces")
     ways = {"in memory": (2**40, []), "in windows": (options.window, [])}
     if options.half:
         ways["in memory, float16"] = 2**40, [HALF]

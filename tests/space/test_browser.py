@@ -112,18 +112,6 @@ def test_a_click_on_a_bar_shows_where_its_label_is_seen(page, group_photo):
     toast(page, "press Compare")
 
 
-def test_a_map_that_comes_late_is_not_shown(page, tmp_path, group_photo):
-    large = tmp_path / "large.png"
-    Image.open(group_photo).convert("RGB").resize((5_000, 4_000)).save(large, compress_level=1)
-    upload(page, large)
-    caption(page, "5 faces")
-    page.locator(BARS).nth(1).locator("td").first.click()
-    page.locator("#photo-examples button").nth(1).click()
-    caption(page, "1 face")
-    page.wait_for_timeout(8_000)
-    assert "Click a bar" in page.locator("#photo-why").inner_text()
-
-
 def test_labels_by_themselves(page):
     page.get_by_label("Labels", exact=False).first.fill("tractor, algebra")
     page.get_by_label("Score each label by itself").first.check()

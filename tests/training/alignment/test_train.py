@@ -54,6 +54,21 @@ def test_the_run_ends_in_a_complete_checkpoint(tmp_path, recipe, cached, clip_fo
     assert list((output / "runs").rglob("events.out.tfevents.*"))
 
 
+def test_a_row_of_the_log_is_the_mean_of_its_steps(tmp_path, recipe, cached):
+    _, cache = cached()
+    logs = []
+    for steps in (1, 5):
+        output = tmp_path / str(steps)
+        overrides = [f"training.log_steps={steps}", "training.max_steps=10"]
+        train_from_cache(load_recipe(recipe(), overrides), cache, output, {}, CLASSES)
+        logs.append(log(output))
+    assert [len(rows) for rows in logs] == [10, 2]
+    for name in ("loss", "image_to_teacher", "teacher_to_image"):
+        single = [float(row[name]) for row in logs[0]]
+        assert float(logs[1][0][name]) == pytest.approx(sum(single[:5]) / 5, abs=1e-5)
+        assert float(logs[1][1][name]) == pytest.approx(sum(single[5:]) / 5, abs=1e-5)
+
+
 def test_images_give_what_the_cache_gives(tmp_path, recipe, monkeypatch):
     """The paper's way runs both towers in every epoch; the cache may not change anything."""
 
