@@ -43,27 +43,35 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", required=True, metavar="NAME=PARQUET")
     parser.add_argument("--window", type=int, default=4 * 2**20, help="bytes of the small windows (default: 4 MiB)")
     parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--override", nargs="+", default=[], metavar="SECTION.KEY=VALUE", help="of the recipe mini")
     parser.add_argument("--half", action="store_true", help="the cache has the teacher's vectors in float16, too")
     options = parser.parse_args()
     evaluate = dict(data.split("=", 1) for data in options.data)
     pairs_module.WINDOW = options.window
-    pairs = load_pairs(options.embeddings, load_recipe("mini").clip, load_recipe("mini").teacher)
+    recipe = load_recipe("mini", options.override)
+    pairs = load_pairs(options.embeddings, recipe.clip, recipe.teacher)
     if len(pairs) <= 4 * pairs.most:
         parser.error(f"{len(pairs)} pairs are fewer than four windows; lower --window, or embed more faces")
     ways = {"in memory": (2**40, []), "in windows": (options.window, [])}
     if options.half:
         ways["in memory, float16"] = 2**40, [HALF]
-    print("| pairs | " + " | ".join(["mean loss", "loss at the end", *(f"UAR {name}" for name in evaluate)]) + " |")
-    print("| --- |" + " ---: |" * (2 + len(evaluate)))
+    lines = ["| pairs | " + " | ".join(["mean loss", "loss at the end", *(f"UAR {name}" for name in evaluate)]) + " |"]
+    lines.append("| --- |" + " ---: |" * (2 + len(evaluate)))
     for way, (window, overrides) in ways.items():
         runs = []
         for seed in range(3):
-            overrides_now = [*overrides, f"training.seed={seed}", f"training.max_steps={options.steps}"]
+            overrides_now = [
+                *options.override,
+                *overrides,
+                f"training.seed={seed}",
+                f"training.max_steps={options.steps}",
+            ]
             with tempfile.TemporaryDirectory() as output:
                 runs.append(train(options.embeddings, evaluate, overrides_now, window, Path(output) / "run"))
         cells = [[run[name] for run in runs] for name in runs[0]]
         shown = (f"{statistics.mean(cell):.3f} ({min(cell):.3f} to {max(cell):.3f})" for cell in cells)
-        print(f"| {way} | " + " | ".join(shown) + " |", flush=True)
+        lines.append(f"| {way} | " + " | ".join(shown) + " |")
+    print("\n".join(lines))  # below what the runs have printed
 
 
 if __name__ == "__main__":
