@@ -120,11 +120,12 @@ def _speed() -> str:
 def _reported() -> str:
     with REPORTED.open(newline="") as file:
         rows = list(csv.DictReader(file))
+    benchmarks = dict.fromkeys((row["benchmark"] for row in rows if not row["prompt_set"]), "")
     tables: dict[str, dict[str, str]] = {}
     for row in rows:
         if not row["prompt_set"]:
             name = f"{row['model']} ({row['source']})"
-            tables.setdefault(name, {"model": name})[row["benchmark"]] = f"{row['uar']} / {row['war']}"
+            tables.setdefault(name, {"model": name, **benchmarks})[row["benchmark"]] = f"{row['uar']} / {row['war']}"
     logs = [row for row in rows if row["prompt_set"]]
     return (
         "## Reported by the paper's authors\n\nNot measured here: UAR / WAR in percent, from the paper's tables.\n\n"
