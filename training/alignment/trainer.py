@@ -37,7 +37,7 @@ class ExpCLIPTrainer(Trainer):
     def __init__(self, *args: Any, eval_dataset: Mapping[str, ZeroShot] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, eval_dataset=eval_dataset, **kwargs)
         self.model_accepts_loss_kwargs = False  # or the Trainer would scale the loss itself
-        # Sums, and how many steps': a list of small tensors would hold the freed memory between them.
+        # Sums over the steps since the last log: a list of small tensors would pin the freed memory between them.
         self._retrieval: dict[str, Any] = {"image_to_teacher": 0.0, "teacher_to_image": 0.0}
         self._steps = 0
 
