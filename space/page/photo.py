@@ -60,7 +60,7 @@ def photo_tab(recogniser: Recogniser) -> None:
             wanted = recogniser.prototypes(names, prompts_of(prompts), alone)
             with recogniser.slot():
                 image = image_of(sent) if sent else example
-                return render.render_heat(recogniser.explain(image, wanted, number, label), label, number)
+                return render.render_heat(recogniser.explain(image, wanted, number, label), label, number, image)
 
     def use_example(chosen: gr.EventData) -> str:
         number = chosen._data.get("number") if isinstance(chosen._data, dict) else None
@@ -87,7 +87,7 @@ def photo_tab(recogniser: Recogniser) -> None:
         with gr.Column():
             hint, first = read(None, None, None)
             result = gr.HTML(first, js_on_load=render.CHOOSE_FACE, apply_default_css=False, elem_id="photo-result")
-            heat = gr.HTML(hint, js_on_load=None, apply_default_css=False, elem_id="photo-why")
+            heat = gr.HTML(hint, js_on_load=_LEAVE_OUT_LATE_MAPS, apply_default_css=False, elem_id="photo-why")
         with gr.Column():
             chosen = label_fields("photo")
             button = gr.Button("Compare", variant="primary", elem_id="photo-compare")
@@ -115,6 +115,16 @@ element.addEventListener('click', (event) => {
   const button = event.target.closest('button');
   if (button) trigger('click', {number: Number(button.dataset.number)});
 });
+"""
+
+
+# A map takes a second; the visitor may have chosen another photo since.
+_LEAVE_OUT_LATE_MAPS = f"""
+watch('value', () => {{
+  const map = element.querySelector('.xc-why');
+  const result = document.querySelector('#photo-result .xc-result');
+  if (map && map.dataset.photo !== result.dataset.photo) props.value = '{_WHY}';
+}});
 """
 
 

@@ -110,11 +110,12 @@ def render_photo(size: tuple[int, int], photo: str, faces: Sequence[FaceScores],
     )
 
 
-def render_heat(heat: Image.Image, label: str, number: int) -> str:
-    """Where a label is seen in a face, as ``Recogniser.explain`` draws it."""
+def render_heat(heat: Image.Image, label: str, number: int, photo: Image.Image) -> str:
+    """Where a label is seen in a face of ``photo``, as ``Recogniser.explain`` draws it."""
     said = escape(f"What speaks for “{label}” in face {number}: yellow where most does. The bar says how much.")
     return (
-        f'<figure class="xc-why"><img src="{data_url(heat, _MAX_HEAT)}" alt="The face with a map of “{escape(label)}”">'
+        f'<figure class="xc-why" data-photo="{_photo(photo)[1]}">'
+        f'<img src="{data_url(heat, _MAX_HEAT)}" alt="The face with a map of “{escape(label)}”">'
         f"<figcaption>{said}</figcaption></figure>"
     )
 

@@ -58,7 +58,7 @@ def test_text_from_outside_is_never_markup():
     assert [attributes["src"][:5] for tag, attributes in page.tags if tag == "img"] == ["data:"]
     assert page.text.count(NASTY) == 5  # chip, headline, row, caption, note
     assert NASTY in [attributes["data-label"] for _, attributes in page.tags if "data-label" in attributes]
-    heat = Tags(render_heat(PICTURE, NASTY, 3))
+    heat = Tags(render_heat(PICTURE, NASTY, 3, PICTURE))
     assert not heat.open and NASTY in heat.text and "face 3" in heat.text
     assert [attributes["src"][:5] for tag, attributes in heat.tags if tag == "img"] == ["data:"]
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
