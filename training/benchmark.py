@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 
+from modeling_expclip.media.storage import local_path
 from modeling_expclip.prompts import LABEL_SETS, PROMPT_SETS, check_labels
 
 from .evaluation.bands import band_names
@@ -94,7 +95,11 @@ def main(argv: list[str] | None = None, prog: str = f"python -m {__spec__.name}"
         help="groups whose measure rests on fewer samples are named and not compared (default: %(default)s)",
     )
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="folder for results.csv, report.md and predictions"
+        "--output",
+        type=local_path,
+        required=True,
+        metavar="DIR",
+        help="folder for results.csv, report.md and predictions",
     )
     parser.add_argument("--batch-size", type=int, default=64, help="images in one forward pass (default: %(default)s)")
     parser.add_argument(

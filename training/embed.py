@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from modeling_expclip.media.storage import local_path
 
 from .support.command import run
 
@@ -25,7 +26,7 @@ def main(argv: list[str] | None = None, prog: str = f"python -m {__spec__.name}"
         metavar="[LAYOUT=]PATH",
         help="folder of images, Parquet, annotation list or Hub id of faces; may be repeated",
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="CACHE", help="the embedding cache")
+    parser.add_argument("--output", type=local_path, required=True, metavar="CACHE", help="the embedding cache")
     parser.add_argument("--shard-size", type=int, default=4096, help="rows a shard (default: %(default)s)")
     parser.add_argument("--streaming", action="store_true", help="read Parquet or a Hub data set without converting it")
     parser.add_argument(

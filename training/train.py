@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from modeling_expclip.media.storage import local_path
 from modeling_expclip.prompts import LABEL_SETS
 
 from .support.command import run
@@ -31,7 +32,7 @@ def main(argv: list[str] | None = None, prog: str = f"python -m {__spec__.name}"
     )
     parser.add_argument(
         "--output-dir",
-        type=Path,
+        type=local_path,
         required=True,
         metavar="DIR",
         help="folder of the run and of the checkpoint it ends in",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..media import table
 from ..media.label_sets import Words
-from ..media.storage import is_stored
+from ..media.storage import is_stored, local_path
 from ..system.terminal import printable
 from .exit_codes import NOTHING_CLASSIFIED, OK
 from .journal import Journal
@@ -49,7 +50,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     add(
         "--output",
-        type=lambda name: name if is_stored(name) else Path(name),
+        type=lambda name: name if is_stored(name) else local_path(name),
         metavar="FILE|DIR",
         help="write all rows to a .csv, .json or .parquet file, which appears whole; folders above it are made; the same "
         "command resumes a run that was stopped; with --engine ray, a folder of Parquet files, here or on object storage",
@@ -160,6 +161,8 @@ def run(arguments: argparse.Namespace) -> int:
     found_by: str | None = None
     if output is not None:
         table.check_output(output)
+        if os.path.realpath(output) in {os.path.realpath(source.path) for source in sources}:
+            raise ValueError(f"--output {output} is an input; choose another name")
     if arguments.faces:
         detector = FaceDetector(arguments.detector or "auto")
         print(detector, file=sys.stderr)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from ..media.label_sets import Words
-from ..media.storage import is_stored
+from ..media.storage import local_path
 from ..system.files import distinct_names, whole_file
 from ..system.terminal import printable
 from .exit_codes import NOTHING_CLASSIFIED, OK
@@ -39,6 +39,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--output",
         required=True,
+        type=local_path,
         metavar="DIR",
         help="folder for the PNGs, called IMAGE.LABEL.png or, with --faces, IMAGE.face0.LABEL.png, each of which appears whole; "
         "folders above it are made",
@@ -51,9 +52,6 @@ def add(commands: argparse._SubParsersAction) -> None:
 def run(arguments: argparse.Namespace) -> int:
     words = Words.choose(**words_of(arguments))
     check_faces(arguments)
-    if is_stored(arguments.output):
-        raise ValueError(f"--output {arguments.output}: PNGs are not written to object storage; name a folder here")
-
     from ..media.analyzer import FaceAnalyzer
     from ..media.classify import NO_FACE
     from ..media.crop_check import crops_warning
@@ -64,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..media.sources import find_sources, first_images, named
 
     sources = find_sources(arguments.paths)
-    folder = Path(arguments.output)
+    folder = arguments.output
     photos = distinct_names({source.path: Path(source.path).name for source in sources}, _LONGEST_PHOTO)
     # Without dots, so that no two of a run are called the same, whatever photos and labels are called.
     labels = distinct_names({label: re.sub(r"[^\w -]", "_", label) for label in words.labels}, _LONGEST_LABEL)
@@ -116,21 +114,27 @@ def _prepare(folder: Path, wanted: set[str], overwrite: bool, inputs: list[str])
     these, or the whole folder, are among the ``inputs``."""
     if os.path.lexists(folder) and not folder.is_dir():
         raise FileExistsError(f"--output {folder} is a file; name a folder")
+    # Some file systems do not tell A from a.
+    alike = {name.casefold() for name in wanted}
+
+    def would_be_written(name: str) -> bool:
+        """A photo itself may be called as a face of another is."""
+        name = name.casefold()
+        return name in alike or re.sub(r"\.face\d+(?=\.[^.]*\.png$)", "", name) in alike
+
+    place = os.path.realpath(folder)
     read = {os.path.realpath(path) for path in inputs}
     mixed = sorted(
-        str(path) for path in (folder, *(folder / name for name in wanted)) if os.path.realpath(path) in read
+        path
+        for path in read
+        if path == place or (os.path.dirname(path) == place and would_be_written(os.path.basename(path)))
     )
     if mixed:
         raise ValueError(f"--output {folder}: {mixed[0]} is an input; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     if overwrite:
         return
-    names = sorted(path.name for path in folder.iterdir())
-    # Some file systems do not tell A from a; and a photo itself may be called as a face of another is.
-    alike = {name.casefold() for name in wanted}
-    there = [
-        name for name in names if alike & {name.casefold(), re.sub(r"\.face\d+(?=\.[^.]*\.png$)", "", name).casefold()}
-    ]
+    there = sorted(path.name for path in folder.iterdir() if would_be_written(path.name))
     if there:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
         raise FileExistsError(

@@ -52,13 +52,13 @@ class Journal:
         with ExitStack() as stack:
             stack.callback(self._unmake)
             stack.enter_context(held(output.with_name(f".{output.name}.lock"), output, "--output"))
-            self.resumed = self.path.exists()
+            self.resumed = _begun(self.path)
             if os.path.lexists(output) and not overwrite and not self.resumed:
                 raise FileExistsError(
                     f"{output} is there already; add --overwrite to replace it, or choose another --output"
                 )
             sweep(output)
-            if self.path.is_symlink() or (self.resumed and not self.path.is_file()):
+            if self.path.is_symlink() or (self.path.exists() and not self.path.is_file()):
                 raise ValueError(
                     f"{self.path} is no regular file, and rows are kept there; remove it, or choose another --output"
                 )
@@ -172,3 +172,12 @@ class Journal:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._synced = time.monotonic()
+
+
+def _begun(journal: Path) -> bool:
+    """Whether an earlier run said what it is. An empty file stands for none."""
+    if not journal.is_file():
+        return False
+    with journal.open("rb") as file:
+        line = file.readline(len(_HEAD))
+    return line == _HEAD

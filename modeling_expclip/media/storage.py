@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,16 @@ _LARGEST = 100 * 2**20  # bytes of one image
 def is_stored(path: Any) -> bool:
     """Whether this is an address on object storage."""
     return isinstance(path, str) and path.partition("://")[0] in _PACKAGES and "://" in path
+
+
+def local_path(name: str) -> Path:
+    """An option's value as a path on this machine. Raises ArgumentTypeError for an empty one, as of a variable that is not set, and for an
+    address."""
+    if not name:
+        raise ArgumentTypeError("the name is empty")
+    if "://" in name:
+        raise ArgumentTypeError(f"{name!r} is an address; give a path on this machine")
+    return Path(name)
 
 
 @contextmanager

@@ -40,6 +40,13 @@ class EphemeralBlocks(gr.Blocks):
         super().__init__(*args, **options)
         self.kept, self.swept, self.streamed = kept, swept, streamed
 
+    async def process_api(self, *args: Any, event_data: gr.EventData | None = None, **options: Any) -> dict[str, Any]:
+        # What comes with a click is numbers and words. Gradio would look for files in the rest, and put it into the log.
+        if event_data is not None:
+            sent = event_data._data if isinstance(event_data._data, dict) else {}
+            event_data._data = {name: value for name, value in sent.items() if isinstance(value, str | int)}
+        return await super().process_api(*args, event_data=event_data, **options)
+
     async def preprocess_data(
         self, block_fn: BlockFunction, inputs: list[Any], state: SessionState | None, explicit_call: bool = False
     ) -> list[Any]:

@@ -51,8 +51,7 @@ def photo_tab(recogniser: Recogniser) -> None:
     ) -> str:
         """What speaks for the label of a bar. The image comes along again, for none is kept."""
         with report_errors():
-            found = chosen._data if isinstance(chosen._data, dict) else {}
-            number, label = found.get("face"), found.get("label")
+            number, label = chosen._data.get("face"), chosen._data.get("label")
             if type(number) is not int or not isinstance(label, str):
                 raise ValueError("choose the bar of a face")
             names = labels_of(labels)
@@ -63,7 +62,7 @@ def photo_tab(recogniser: Recogniser) -> None:
                 return render.render_heat(recogniser.explain(image, wanted, number, label), label, number, image)
 
     def use_example(chosen: gr.EventData) -> str:
-        number = chosen._data.get("number") if isinstance(chosen._data, dict) else None
+        number = chosen._data.get("number")
         with report_errors():
             if not isinstance(number, int) or number not in range(len(EXAMPLES)):
                 raise ValueError(f"example: choose a number from 0 to {len(EXAMPLES) - 1}")

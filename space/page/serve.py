@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .blocks import build_page
 from .inputs import MAX_VIDEO_BYTES
+from .photo import EXAMPLES
 from .recognition import Recogniser
 from .request_limits import app_kwargs
 from .theme import STYLE, theme
@@ -23,6 +24,7 @@ def serve(model: str | None, host: str | None, port: int | None) -> None:
         theme=theme(),
         head=f"<style>{STYLE.read_text()}</style>",  # css= would be rewritten, and lose what it does not understand
         favicon_path=_FAVICON,
+        allowed_paths=[str(example) for example in EXAMPLES],  # else it serves files below the working folder only
         max_file_size=MAX_VIDEO_BYTES,
         mcp_server=find_spec("mcp") is not None,
         show_error=True,

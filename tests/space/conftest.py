@@ -63,8 +63,8 @@ def server(tmp_path_factory) -> Iterator[Server]:
 
 
 def serving(folder: Path) -> AbstractContextManager[Server]:
-    """``python -m space.app``, from this clone."""
-    return started([sys.executable, "-m", "space.app"], ROOT, folder, dict(os.environ))
+    """``python -m space.app`` of this clone, started in another folder, as an installed one is."""
+    return started([sys.executable, "-m", "space.app"], folder, folder, os.environ | {"PYTHONPATH": str(ROOT)})
 
 
 @contextmanager

@@ -227,3 +227,12 @@ def test_agents_find_described_tools_that_answer_json(server, short_video, yunet
     assert not none.isError and none.structuredContent == {"result": []} and none.content[0].text == "[]"
     assert {entry["face"] for entry in moving.structuredContent["result"]} == {0, 1}
     assert wrong.isError and wrong.content[0].text.startswith("labels: labels 1 and 2")
+
+
+def test_what_comes_with_a_click_is_numbers_and_words(server):
+    visitor = Visitor(server.url)
+    function = visitor.function("photo-image", "photo-why")
+    sent = {"face": 0, "label": "calm", "x": {"path": "no file", "meta": {"_type": "gradio.FileData"}}}
+    worked, answer = visitor.ask(function, [None, "calm, tense", "photo", False], "clicks", event_data=sent)
+    assert worked and "What speaks for" in answer[0], answer
+    assert "no file" not in server.log.read_text()

@@ -7,13 +7,17 @@ them is true of it.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import torch
 import torch.nn.functional as F
-from datasets import Dataset, Image
+from datasets import ClassLabel, Dataset
 
+from modeling_expclip.media.images import open_image
+from modeling_expclip.media.parquet import image_rows
 from modeling_expclip.prompts import LABEL_SETS, canonical_label
 
 from .captions import FACTORS
@@ -33,13 +37,10 @@ def load_faces(path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
 
     Returns pixels (N, 48, 48) uint8 and labels (N,) int64, indices into the paper's list of classes.
     """
-    faces = Dataset.from_parquet(str(path)).cast_column("image", Image(mode="L"))
-    if "votes" in faces.column_names:
+    if "votes" in Dataset.from_parquet(str(path)).column_names:
         pixels, shares, _ = load_votes(path)
         return pixels, shares.argmax(1)
-    classes = [LABEL_SETS["mafw"].index(canonical_label(name)) for name in faces.features["label"].names]
-    pixels = np.stack([np.asarray(image.resize((SIZE, SIZE), resample=2)) for image in faces["image"]])
-    return torch.from_numpy(pixels), torch.tensor([classes[label] for label in faces["label"]])
+    return _grey(path), load_labels(path)
 
 
 def load_votes(path: str | Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -48,16 +49,44 @@ def load_votes(path: str | Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tens
     Returns pixels (N, 48, 48) uint8, vote shares of the eight (N, 8) float32 and the part of the taggers who chose one of
     the eight (N,) float32. Faces that nobody could read are left out.
     """
-    faces = Dataset.from_parquet(str(path)).cast_column("image", Image(mode="L"))
-    pixels = np.stack([np.asarray(image.resize((SIZE, SIZE), resample=2)) for image in faces["image"]])
-    votes = torch.tensor(np.array(faces["votes"]), dtype=torch.float32)
-    if votes.shape[1] != 10:
+    pixels, votes = _grey(path), np.array(Dataset.from_parquet(str(path))["votes"])
+    choices = votes.shape[1] if votes.ndim == 2 else 1
+    if choices != 10:
         raise ValueError(
-            f"{path}: votes for ten choices are needed, not {votes.shape[1]}: FER+ has eight categories, unknown and not a face"
+            f"{path}: votes for ten choices are needed, not {choices}: FER+ has eight categories, unknown and not a face"
         )
+    votes = torch.tensor(votes, dtype=torch.float32)
+    if not (votes.isfinite().all() and (votes >= 0).all()):
+        raise ValueError(f"{path}: votes are numbers of people, and some are below 0 or no numbers")
     told = votes[:, :8].sum(1)
     read = told > 0
-    return torch.from_numpy(pixels)[read], votes[read, :8] / told[read, None], told[read] / votes[read].sum(1)
+    return pixels[read], votes[read, :8] / told[read, None], told[read] / votes[read].sum(1)
+
+
+def pictures(path: str | Path) -> Iterator[PIL.Image.Image]:
+    """The RGB images of a Parquet file, upright. Only what stands in the file is read: raises ValueError for a row with a path alone."""
+    for number, content in image_rows(path):
+        if isinstance(content, str):
+            raise ValueError(f"{path}, row {number}: {content}")
+        yield open_image(content)
+
+
+def load_labels(path: str | Path) -> torch.Tensor:
+    """The ClassLabel column ``label`` of a Parquet file (N,) int64, as indices into the paper's list of classes."""
+    faces = Dataset.from_parquet(str(path))
+    kind = faces.features.get("label")
+    if not isinstance(kind, ClassLabel):
+        raise ValueError(f"{path}: a column 'label' of the type ClassLabel is needed, and it is {kind}")
+    classes = [LABEL_SETS["mafw"].index(canonical_label(name)) for name in kind.names]
+    labels = np.array(faces["label"])
+    if len(unlabelled := np.flatnonzero(labels < 0)):  # the Hub's mark of a test part
+        raise ValueError(f"{path}, row {unlabelled[0]}: it has no label; leave such faces out")
+    return torch.tensor(classes)[labels]
+
+
+def _grey(path: str | Path) -> torch.Tensor:
+    small = [np.asarray(image.convert("L").resize((SIZE, SIZE), resample=2)) for image in pictures(path)]
+    return torch.from_numpy(np.stack(small))
 
 
 def draw_factors(mentioned: torch.Tensor, generator: torch.Generator, ordinary_share: float = 0.85) -> torch.Tensor:

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 
 import torch
-from datasets import Dataset, Image
-from tqdm import tqdm
+from datasets import Dataset
+from PIL.Image import Image
 
 from modeling_expclip import MINI, PROMPT_SETS, FacialExpressionPipeline
 from modeling_expclip.checkpoint.load import load_checkpoint
 
 from .captions import agreement
+from .images import pictures
 from .lexicon import CATEGORIES, LEXICON
-from .score import ENOUGH_FACES
+from .score import ENOUGH_FACES, embed
 
 AGREED = 8  # of ten taggers
 # Lists of candidates, and the category that each word stands for.
@@ -85,25 +87,15 @@ def hubness(
     return rates
 
 
-def load_agreed(path: Path) -> tuple[Dataset, torch.Tensor]:
+def load_agreed(path: Path) -> tuple[list[Image], torch.Tensor]:
     """The faces of a Parquet file with ``image`` and ``votes`` on which AGREED of ten taggers agree on one of CATEGORIES, and the vote
     shares (N, 8)."""
-    faces = Dataset.from_parquet(str(path)).cast_column("image", Image(mode="RGB"))
+    faces = Dataset.from_parquet(str(path))
     if "votes" not in faces.column_names:
         raise ValueError(f"{path} has no column 'votes': expected ten taggers' votes, as in ferplus/validation.parquet")
     shares = torch.tensor(faces["votes"]).float()[:, : len(CATEGORIES)] / 10
-    agreed = (shares.amax(1) > (AGREED - 0.5) / 10).nonzero().flatten()
-    return faces.select(agreed.tolist()), shares[agreed]
-
-
-@torch.inference_mode()
-def embed(pipeline: FacialExpressionPipeline, faces: Dataset) -> torch.Tensor:
-    """Normalised embeddings (N, H)."""
-    parts = []
-    for batch in tqdm(faces.iter(256), total=-(-len(faces) // 256), desc="faces"):
-        pixels = pipeline.image_processor(images=batch["image"], return_tensors="pt")["pixel_values"]
-        parts.append(pipeline.model.get_image_features(pixels).pooler_output)
-    return torch.nn.functional.normalize(torch.cat(parts), dim=-1)
+    agreed = shares.amax(1) > (AGREED - 0.5) / 10
+    return list(compress(pictures(path), agreed.tolist())), shares[agreed]
 
 
 def main() -> None:
@@ -117,7 +109,7 @@ def main() -> None:
     pipeline = FacialExpressionPipeline(
         model=model, tokenizer=processor.tokenizer, image_processor=processor.image_processor
     )
-    embeds, truth = embed(pipeline, faces), shares.argmax(1)
+    embeds, truth = embed(pipeline, faces, "faces"), shares.argmax(1)
 
     for title, lists in (("words of the lexicon", LISTS), ("held-out words", HELD_OUT_LISTS)):
         print(f"\n| {title} | against | faces | " + " | ".join(arguments.prompts) + " |")

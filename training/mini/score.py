@@ -7,17 +7,19 @@ Prints Markdown tables. The seven classes of the paper's static benchmarks are t
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 import torch
-from datasets import Dataset, Image
+from PIL.Image import Image
 from tqdm import tqdm
 
 from modeling_expclip import LABEL_SETS, MINI, PROMPT_SETS, FacialExpressionPipeline
 from modeling_expclip.checkpoint.load import load_checkpoint
-from modeling_expclip.prompts import canonical_label
 
 from ..evaluation import zero_shot
+from .images import load_labels, pictures
 
 CLASSES = LABEL_SETS["rafdb"]
 ENOUGH_FACES = 30
@@ -25,17 +27,14 @@ ENOUGH_FACES = 30
 UNSEEN = ("joyful", "sorrowful", "expressionless", "furious", "astonished", "revolted", "scared")
 
 
-def embed(pipeline: FacialExpressionPipeline, path: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Normalised embeddings (N, D) and labels (N,) of a Parquet file's faces."""
-    faces = Dataset.from_parquet(str(path)).cast_column("image", Image(mode="RGB"))
-    parts = []
-    with torch.inference_mode():
-        for batch in tqdm(faces.iter(256), total=-(-len(faces) // 256), desc=path.parent.name):
-            pixels = pipeline.image_processor(images=batch["image"], return_tensors="pt")["pixel_values"]
-            parts.append(pipeline.model.get_image_features(pixels).pooler_output)
-    classes = [LABEL_SETS["mafw"].index(canonical_label(name)) for name in faces.features["label"].names]
-    labels = torch.tensor([classes[label] for label in faces["label"]])
-    return torch.nn.functional.normalize(torch.cat(parts), dim=-1), labels
+@torch.inference_mode()
+def embed(pipeline: FacialExpressionPipeline, faces: Iterable[Image], name: str) -> torch.Tensor:
+    """Normalised embeddings (N, D) of images. ``name`` stands before the progress."""
+    faces, parts = iter(tqdm(faces, desc=name)), []
+    while images := list(islice(faces, 256)):
+        pixels = pipeline.image_processor(images=images, return_tensors="pt")["pixel_values"]
+        parts.append(pipeline.model.get_image_features(pixels).pooler_output)
+    return torch.nn.functional.normalize(torch.cat(parts), dim=-1)
 
 
 def war_uar(guess: torch.Tensor, truth: torch.Tensor) -> tuple[float, float]:
@@ -53,7 +52,10 @@ def main() -> None:
     pipeline = FacialExpressionPipeline(
         model=model, tokenizer=processor.tokenizer, image_processor=processor.image_processor
     )
-    embedded = {path.parent.name: embed(pipeline, path) for path in arguments.data}
+    embedded = {
+        path.parent.name: (embed(pipeline, pictures(path), path.parent.name), load_labels(path))
+        for path in arguments.data
+    }
 
     print("| candidates | prompts |" + "".join(f" {name} WAR | UAR |" for name in embedded))
     print("| --- | --- |" + " ---: | ---: |" * len(embedded))

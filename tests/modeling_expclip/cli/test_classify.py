@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -136,6 +137,17 @@ def test_wrong_calls_are_exit_2(checkpoint, faces, capsys, arguments, message):
     assert classify(checkpoint, faces, *arguments) == 2
     error = capsys.readouterr().err
     assert message in error and len(error.strip().splitlines()) == 1
+
+
+def test_an_input_is_not_replaced(checkpoint, faces, tmp_path, capsys):
+    table, other = tmp_path / "faces.parquet", tmp_path / "other.parquet"
+    pq.write_table(pa.table({"image": [(faces / "a.png").read_bytes()]}), table)
+    other.symlink_to(table)
+    content = table.read_bytes()
+    for output in (table, other):
+        assert classify(checkpoint, faces / "a.png", table, "--output", output, "--overwrite") == 2
+        assert f"--output {output} is an input; choose another name" in capsys.readouterr().err
+    assert table.read_bytes() == content
 
 
 def test_an_empty_folder_is_a_row(checkpoint, faces, tmp_path, capsys):

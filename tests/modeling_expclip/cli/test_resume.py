@@ -271,6 +271,14 @@ def test_a_link_called_like_the_journal_is_not_followed(tmp_path):
     assert precious.read_text() == "precious"
 
 
+def test_an_empty_journal_is_no_leave_to_replace_the_output(tmp_path):
+    (tmp_path / "faces.csv").write_text("precious")
+    (tmp_path / "faces.csv.unfinished").touch()
+    with pytest.raises(FileExistsError, match="is there already"):
+        Journal(tmp_path / "faces.csv", {})
+    assert (tmp_path / "faces.csv").read_text() == "precious"
+
+
 def test_an_output_that_is_a_link_to_nowhere_is_not_replaced(tmp_path):
     (tmp_path / "faces.csv").symlink_to(tmp_path / "nowhere")
     with pytest.raises(FileExistsError, match="add --overwrite"):

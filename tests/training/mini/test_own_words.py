@@ -59,7 +59,7 @@ def _faces(tmp_path, **columns):
 def test_only_faces_that_taggers_agree_on(tmp_path):
     votes = [[0, 8, 2, 0, 0, 0, 0, 0, 0, 0], [7, 0, 3, 0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 0, 10, 0]]
     faces, shares = own_words.load_agreed(_faces(tmp_path, votes=votes))
-    assert len(faces) == 1 and faces[0]["image"].mode == "RGB"
+    assert len(faces) == 1 and faces[0].mode == "RGB"
     torch.testing.assert_close(shares, torch.tensor([[0, 0.8, 0.2, 0, 0, 0, 0, 0]]))
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import math
 
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset, Features, Image, List, Value
+from datasets import ClassLabel, Dataset, Features, Image, List, Value
 from PIL import Image as Pictures
 
 from modeling_expclip.checkpoint.load import load_checkpoint
@@ -30,13 +31,14 @@ HAPPY, UNSURE, UNREADABLE, UNKNOWN = (
 )
 
 
+def png(number: int) -> dict:
+    stream = io.BytesIO()
+    Pictures.fromarray(np.asarray(picture(number).convert("L").resize((48, 48)))).save(stream, "png")
+    return {"bytes": stream.getvalue(), "path": None}
+
+
 @pytest.fixture
 def votes(tmp_path):
-    def png(number):
-        stream = io.BytesIO()
-        Pictures.fromarray(np.asarray(picture(number).convert("L").resize((48, 48)))).save(stream, "png")
-        return {"bytes": stream.getvalue(), "path": None}
-
     rows = [HAPPY, UNSURE, UNREADABLE, UNKNOWN] * 3
     columns = {"image": [png(number) for number in range(len(rows))], "votes": rows}
     features = Features({"image": Image(), "votes": List(Value("int8"), length=10)})
@@ -61,6 +63,38 @@ def test_other_votes_are_refused(tmp_path):
     )
     with pytest.raises(ValueError, match="few.parquet: votes for ten choices are needed, not 3"):
         load_votes(tmp_path / "few.parquet")
+
+
+@pytest.mark.parametrize(
+    ("votes", "says"),
+    [
+        ([[-5.0, 9.0, *[0.0] * 8]], "below 0"),
+        ([[math.inf, *[0.0] * 9]], "below 0 or no numbers"),
+        ([3.0], "votes for ten choices are needed"),
+    ],
+)
+def test_what_is_no_count_is_no_vote(tmp_path, votes, says):
+    Dataset.from_dict({"image": [png(0)], "votes": votes}).to_parquet(tmp_path / "votes.parquet")
+    with pytest.raises(ValueError, match=says):
+        load_votes(tmp_path / "votes.parquet")
+
+
+def test_a_path_in_a_row_is_not_opened(tmp_path):
+    picture(0).save(tmp_path / "secret.png")
+    rows = {"image": [{"bytes": None, "path": str(tmp_path / "secret.png")}], "votes": [HAPPY]}
+    Dataset.from_dict(rows).to_parquet(tmp_path / "votes.parquet")
+    with pytest.raises(ValueError, match="row 0: the row holds no image, only the path"):
+        load_votes(tmp_path / "votes.parquet")
+
+
+def test_faces_without_a_label_are_named(tmp_path):
+    features = Features({"image": Image(), "label": ClassLabel(names=["anger", "happiness"])})
+    Dataset.from_dict({"image": [png(0)] * 2, "label": [1, -1]}, features=features).to_parquet(tmp_path / "f.parquet")
+    with pytest.raises(ValueError, match="row 1: it has no label"):
+        load_faces(tmp_path / "f.parquet")
+    Dataset.from_dict({"image": [png(0)], "label": [3]}).to_parquet(tmp_path / "f.parquet")
+    with pytest.raises(ValueError, match="of the type ClassLabel is needed"):
+        load_faces(tmp_path / "f.parquet")
 
 
 def test_a_teacher_is_kept_in_half_precision(tmp_path):
