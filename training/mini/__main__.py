@@ -53,9 +53,7 @@ RECIPE = Path(__file__).parents[1] / "recipes" / "mini.yaml"
 TEACHER = Path(__file__).parent / "teacher.safetensors"
 FACE_SHARE = 0.6  # of the captions drawn for a face speak of its expression
 WORDS_STEPS, WORDS_BATCH = 400, 512
-WORDS_KEPT = (
-    0.75  # of the projection that the image tower learned beside: less, and slight smiles are called neutral more often
-)
+WORDS_KEPT = 0.85  # of the projection that the image tower learned beside: less, and slight smiles are called neutral more often
 
 
 def main() -> None:
@@ -69,7 +67,7 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, required=True, help="folder for the stages' state")
     parser.add_argument("--output", type=Path, required=True, help="where the checkpoint goes")
-    parser.add_argument("--steps", type=int, nargs=3, default=[3500, 1500, 900], help="of text, image and both")
+    parser.add_argument("--steps", type=int, nargs=3, default=[3500, 1500, 1200], help="of text, image and both")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
 
@@ -214,7 +212,7 @@ def train_both(
         tower,
         loss,
         steps=steps,
-        learning_rate=5e-4,
+        learning_rate=1e-3,
         weight_decay=0.05,
         hidden=tower.hidden(),
         state=work / "both.pt",
@@ -226,8 +224,7 @@ def train_both(
 def train_words(
     pool: list[Caption], text: tuple[TextTower, CLIPTokenizer], tower: ImageTower, faces: Faces, work: Path
 ) -> None:
-    """Changes the captions' projection of ``tower``. With the faces' embeddings ready, a step can see four times the captions, and
-    those that speak of two expressions or of hardly any count less than in the stage before."""
+    """Changes the captions' projection of ``tower``. With the faces' embeddings ready, a step can see four times the captions."""
     encoder, tokenizer = text
     pool = [caption for caption in pool if caption.expression and set(caption.factors) == {NOT_MENTIONED}]
     sentences = encoder.encode(tokenizer, [caption.text for caption in pool]).clone()
@@ -249,7 +246,7 @@ def train_words(
             ]
         )
         view = torch.randint(2, (WORDS_BATCH,), generator=generator)
-        return contrastive_loss(tower, embedded[view, rows], sentences[chosen], agreement(spoken[chosen], shares) ** 3)
+        return contrastive_loss(tower, embedded[view, rows], sentences[chosen], agreement(spoken[chosen], shares))
 
     weight = tower.requires_grad_(False).caption_projection.requires_grad_(True).weight
     start = weight.detach().clone()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import torch
@@ -21,9 +20,6 @@ from .towers import PROJECTION_DIM, VISION, ImageTower
 # The towers saw grey pictures only. Weighting the colours in the patch embedding as a grey conversion does makes the
 # model see colour pictures in grey as well.
 LUMA = (0.299, 0.587, 0.114)
-# What logits are divided by: fitted on the votes of FER+'s validation part (`training.benchmark --fit-temperature`). It also brings the
-# scores in the wild nearer to the labels.
-TEMPERATURE = 0.915
 
 
 def assemble(text: TextTower, tokenizer: CLIPTokenizer, image: ImageTower) -> tuple[ExpCLIPModel, ExpCLIPProcessor]:
@@ -60,10 +56,7 @@ def export_towers(text: TextTower, tokenizer: CLIPTokenizer, image: ImageTower, 
 
 
 def export_with_head(towers: str | Path, head: torch.Tensor, output: Path, card: Path) -> None:
-    """Writes the towers with a learned head (H, 128) and TEMPERATURE, verified, with the model card at ``card`` as its README."""
+    """Writes the towers with a learned head (H, 128), verified, with the model card at ``card`` as its README."""
     model, processor = load_checkpoint(towers)
     model = with_head(model, head)
-    with torch.no_grad():
-        model.logit_scale -= math.log(TEMPERATURE)
-    model.config.logit_scale_init_value = model.logit_scale.item()
     save_checkpoint(model, processor, output, card.read_text(encoding="utf-8"))
