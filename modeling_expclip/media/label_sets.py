@@ -21,7 +21,7 @@ ACTION_UNITS: dict[str, tuple[str, str]] = {
     "AU5 upper lids raised": ("a face with wide open eyes", "a face with relaxed eyes"),
     "AU6 cheeks raised": ("a face with raised cheeks", "a face with relaxed cheeks"),
     "AU7 lids tightened": ("a face with narrowed, squinting eyes", "a face with relaxed eyes"),
-    "AU9 nose wrinkled": ("a face with a wrinkled nose", "a face with a smooth nose"),
+    "AU9 nose wrinkled": ("a face with a wrinkled nose", "a face with a relaxed nose"),
     "AU10 upper lip raised": ("a face with a raised upper lip", "a face with relaxed lips"),
     "AU12 lip corners pulled up": ("a smiling mouth", "a straight mouth"),
     "AU14 lip corners tightened": ("a face with dimples beside tight lip corners", "a face with relaxed lip corners"),
@@ -35,7 +35,7 @@ ACTION_UNITS: dict[str, tuple[str, str]] = {
     "AU26 jaw dropped": ("a face with an open mouth and a dropped jaw", "a face with a closed mouth"),
     "AU27 mouth stretched": ("a face with a wide open, screaming mouth", "a face with a closed mouth"),
     "AU28 lips sucked in": ("a face with lips sucked in", "a face with relaxed lips"),
-    "AU43 eyes closed": ("a face with closed eyes", "a face with open eyes"),
+    "AU43 eyes closed": ("shut eyes", "open eyes"),
 }
 
 
