@@ -53,7 +53,9 @@ RECIPE = Path(__file__).parents[1] / "recipes" / "mini.yaml"
 TEACHER = Path(__file__).parent / "teacher.safetensors"
 FACE_SHARE = 0.6  # of the captions drawn for a face speak of its expression
 WORDS_STEPS, WORDS_BATCH = 400, 512
-WORDS_KEPT = 0.85  # of the projection that the image tower learned beside: less, and slight smiles are called neutral more often
+WORDS_KEPT = (
+    0.85  # of the projection that the image tower learned beside: less, and slight smiles are called neutral more often
+)
 
 
 def main() -> None:
