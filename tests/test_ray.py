@@ -258,6 +258,17 @@ def test_an_output_with_other_files_is_not_replaced(checkpoint, faces, tmp_path,
     assert "thesis.txt" in capsys.readouterr().err and (output / "thesis.txt").exists()
 
 
+def test_an_input_among_parts_is_not_replaced(checkpoint, faces, tmp_path, capsys):
+    output = tmp_path / "out"
+    output.mkdir()
+    table = output / "part-0.parquet"  # as other programs name theirs
+    pq.write_table(pa.table({"image": [next(faces.glob("*.png")).read_bytes()]}), table)
+    content = table.read_bytes()
+    assert on_cluster(checkpoint, output, "--output", output, "--overwrite") == 2
+    assert f"{table} is an input; choose another folder" in capsys.readouterr().err
+    assert table.read_bytes() == content
+
+
 def test_without_ray_the_extra_is_named(checkpoint, faces, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
     assert on_cluster(checkpoint, faces, "--output", tmp_path / "out") == 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..media import table
 from ..media.label_sets import Words
 from ..media.storage import is_stored, local_path
+from ..system.files import file_id
 from ..system.terminal import printable
 from .exit_codes import NOTHING_CLASSIFIED, OK
 from .journal import Journal
@@ -71,7 +71,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="one row for a whole video, from 16 frames; uniform: the middle of each of 16 equal parts; paper: the same, but of a video of 16 frames or fewer only the first one, as the paper's code does",
     )
     add("--frames-fps", type=float, metavar="N", help="each folder is one video of frames, N for each second")
-    add("--plot", type=Path, metavar="DIR", help="a PNG timeline of each video, in this folder")
+    add("--plot", type=local_path, metavar="DIR", help="a PNG timeline of each video, in this folder")
 
     speed = command.add_argument_group("speed")
     add = speed.add_argument
@@ -161,8 +161,11 @@ def run(arguments: argparse.Namespace) -> int:
     found_by: str | None = None
     if output is not None:
         table.check_output(output)
-        if os.path.realpath(output) in {os.path.realpath(source.path) for source in sources}:
-            raise ValueError(f"--output {output} is an input; choose another name")
+    written = {"--output": [output] if output else [], "--plot": timelines.paths.values() if timelines else []}
+    there = {file_id(path): f"{option}: {path}" for option, paths in written.items() for path in paths if path.exists()}
+    for source in sources if there else ():
+        if (same := file_id(source.path)) in there:
+            raise ValueError(f"{there[same]} is an input; choose another name or folder")
     if arguments.faces:
         detector = FaceDetector(arguments.detector or "auto")
         print(detector, file=sys.stderr)

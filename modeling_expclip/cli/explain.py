@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..media.label_sets import Words
 from ..media.storage import local_path
-from ..system.files import distinct_names, whole_file
+from ..system.files import distinct_names, file_id, whole_file
 from ..system.terminal import printable
 from .exit_codes import NOTHING_CLASSIFIED, OK
 from .options import add_faces, add_model, check_faces
@@ -122,19 +122,15 @@ def _prepare(folder: Path, wanted: set[str], overwrite: bool, inputs: list[str])
         name = name.casefold()
         return name in alike or re.sub(r"\.face\d+(?=\.[^.]*\.png$)", "", name) in alike
 
-    place = os.path.realpath(folder)
-    read = {os.path.realpath(path) for path in inputs}
-    mixed = sorted(
-        path
-        for path in read
-        if path == place or (os.path.dirname(path) == place and would_be_written(os.path.basename(path)))
-    )
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    there = [name for name in names if would_be_written(name)]
+    read = {file_id(path) for path in inputs} - {None}
+    mixed = [path for path in (folder, *(folder / name for name in there)) if file_id(path) in read]
     if mixed:
         raise ValueError(f"--output {folder}: {mixed[0]} is an input; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     if overwrite:
         return
-    there = sorted(path.name for path in folder.iterdir() if would_be_written(path.name))
     if there:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
         raise FileExistsError(

@@ -175,9 +175,9 @@ class Journal:
 
 
 def _begun(journal: Path) -> bool:
-    """Whether an earlier run said what it is. An empty file stands for none."""
+    """Whether an earlier run said what it is, in a whole line. An empty file stands for none."""
     if not journal.is_file():
         return False
     with journal.open("rb") as file:
-        line = file.readline(len(_HEAD))
-    return line == _HEAD
+        line = file.readline()
+    return line.startswith(_HEAD) and line.endswith(b"\n") and b"\0" not in line

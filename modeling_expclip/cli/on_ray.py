@@ -18,6 +18,7 @@ from ..media.scorer import ExpressionScorer
 from ..media.sources import find_sources, first_images
 from ..media.storage import Folder
 from ..system.cluster import connected
+from ..system.files import file_id
 from ..system.lock import held
 from ..system.stall import explained
 from ..system.terminal import one_line, printable
@@ -153,6 +154,11 @@ def _begin(
             f"{folder.place} holds other files than parts ({', '.join(foreign[:5])}), so --overwrite does not replace it; "
             "choose another --output"
         )
+    replaced = {f"{folder.place}/{name}" for name in there}
+    ids = {file_id(path) for path in replaced} - {None}
+    for source in sources if there else ():
+        if source.path in replaced or file_id(source.path) in ids:
+            raise ValueError(f"--output {folder.place}: {source.path} is an input; choose another folder")
     if arguments.faces is None and (warning := crops_warning(first_images(sources, fps, arguments.frames_fps))):
         print(f"{warning}: add --faces to find faces first, or --no-faces if they are crops", file=sys.stderr)
     return parts.Run.begin(folder, identity, moving, parts.cut(sources, arguments.part_size or PART_SIZE))

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from .. import MINI
+from ..media.storage import local_path
 
 
 def add_model(command: argparse.ArgumentParser) -> None:
@@ -50,7 +51,7 @@ def check_faces(arguments: argparse.Namespace) -> None:
 def add_output_folder(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--output",
-        type=Path,
+        type=local_path,
         required=True,
         metavar="DIR",
         help="folder to write, which appears whole; folders above it are made",

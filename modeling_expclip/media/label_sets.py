@@ -35,6 +35,7 @@ ACTION_UNITS: dict[str, tuple[str, str]] = {
     "AU26 jaw dropped": ("a face with an open mouth and a dropped jaw", "a face with a closed mouth"),
     "AU27 mouth stretched": ("a face with a wide open, screaming mouth", "a face with a closed mouth"),
     "AU28 lips sucked in": ("a face with lips sucked in", "a face with relaxed lips"),
+    # The mini takes "a face with closed eyes" for a calm one, eyes open or not.
     "AU43 eyes closed": ("shut eyes", "open eyes"),
 }
 

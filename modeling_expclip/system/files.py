@@ -148,3 +148,12 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[s
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
+
+
+def file_id(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """The same for all names of a file or folder, links among them; None where there is none, or it cannot be asked."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino

@@ -44,7 +44,7 @@ class EphemeralBlocks(gr.Blocks):
         # What comes with a click is numbers and words. Gradio would look for files in the rest, and put it into the log.
         if event_data is not None:
             sent = event_data._data if isinstance(event_data._data, dict) else {}
-            event_data._data = {name: value for name, value in sent.items() if isinstance(value, str | int)}
+            event_data._data = {name: value for name, value in sent.items() if isinstance(value, str | int | float)}
         return await super().process_api(*args, event_data=event_data, **options)
 
     async def preprocess_data(

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
+from modeling_expclip.media.storage import local_path
 from modeling_expclip.prompts import build_prompts
 
 from ..alignment.run import train_from_cache
@@ -67,8 +68,8 @@ def main() -> None:
     parser.add_argument(
         "--validation", type=Path, nargs="*", default=[], help="labelled Parquet files to print accuracy on"
     )
-    parser.add_argument("--work", type=Path, required=True, help="folder for the stages' state")
-    parser.add_argument("--output", type=Path, required=True, help="where the checkpoint goes")
+    parser.add_argument("--work", type=local_path, required=True, help="folder for the stages' state")
+    parser.add_argument("--output", type=local_path, required=True, help="where the checkpoint goes")
     parser.add_argument("--steps", type=int, nargs=3, default=[3500, 1500, 1200], help="of text, image and both")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)

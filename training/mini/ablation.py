@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from modeling_expclip.media.storage import local_path
 from modeling_expclip.prompts import build_prompts
 
 from ..alignment.closed_form import ridge_head
@@ -62,7 +63,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.mini.ablation", description=__doc__)
     parser.add_argument("--train", required=True, metavar="PATH", help="faces to train heads on; labels are not read")
     parser.add_argument("--validation", nargs="+", type=Path, required=True, help="labelled Parquet files")
-    parser.add_argument("--work", type=Path, required=True, help="folder for the cache, the runs and ablation.csv")
+    parser.add_argument(
+        "--work", type=local_path, required=True, help="folder for the cache, the runs and ablation.csv"
+    )
     parser.add_argument(
         "--language-model", type=Path, metavar="GGUF", help="a language model that reads the sentences in one more row"
     )

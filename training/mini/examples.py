@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageFilter
 
+from modeling_expclip.media.storage import local_path
+
 from .captions import EXPRESSIONS
 from .images import load_votes
 
@@ -39,7 +41,7 @@ def average_face(pixels: torch.Tensor, shares: torch.Tensor, everyone: torch.Ten
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.mini.examples", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="FER+'s training part: Parquet with image and votes")
-    parser.add_argument("--output", type=Path, required=True, help="folder for one PNG an expression")
+    parser.add_argument("--output", type=local_path, required=True, help="folder for one PNG an expression")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     pixels, votes, _ = load_votes(arguments.data)

@@ -49,13 +49,13 @@ def load_votes(path: str | Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tens
     Returns pixels (N, 48, 48) uint8, vote shares of the eight (N, 8) float32 and the part of the taggers who chose one of
     the eight (N,) float32. Faces that nobody could read are left out.
     """
-    pixels, votes = _grey(path), np.array(Dataset.from_parquet(str(path))["votes"])
+    pixels, votes = _grey(path), np.array(Dataset.from_parquet(str(path))["votes"], dtype=np.float32)
     choices = votes.shape[1] if votes.ndim == 2 else 1
     if choices != 10:
         raise ValueError(
             f"{path}: votes for ten choices are needed, not {choices}: FER+ has eight categories, unknown and not a face"
         )
-    votes = torch.tensor(votes, dtype=torch.float32)
+    votes = torch.from_numpy(votes)
     if not (votes.isfinite().all() and (votes >= 0).all()):
         raise ValueError(f"{path}: votes are numbers of people, and some are below 0 or no numbers")
     told = votes[:, :8].sum(1)
@@ -78,7 +78,7 @@ def load_labels(path: str | Path) -> torch.Tensor:
     if not isinstance(kind, ClassLabel):
         raise ValueError(f"{path}: a column 'label' of the type ClassLabel is needed, and it is {kind}")
     classes = [LABEL_SETS["mafw"].index(canonical_label(name)) for name in kind.names]
-    labels = np.array(faces["label"])
+    labels = np.array([-1 if label is None else label for label in faces["label"]])
     if len(unlabelled := np.flatnonzero(labels < 0)):  # the Hub's mark of a test part
         raise ValueError(f"{path}, row {unlabelled[0]}: it has no label; leave such faces out")
     return torch.tensor(classes)[labels]

@@ -20,6 +20,7 @@ from PIL.Image import Image
 from modeling_expclip import MINI, PROMPT_SETS, FacialExpressionPipeline
 from modeling_expclip.checkpoint.load import load_checkpoint
 
+from ..support.command import run
 from .captions import agreement
 from .images import pictures
 from .lexicon import CATEGORIES, LEXICON
@@ -143,4 +144,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run("training.mini.own_words", main)

@@ -19,6 +19,7 @@ from modeling_expclip import LABEL_SETS, MINI, PROMPT_SETS, FacialExpressionPipe
 from modeling_expclip.checkpoint.load import load_checkpoint
 
 from ..evaluation import zero_shot
+from ..support.command import run
 from .images import load_labels, pictures
 
 CLASSES = LABEL_SETS["rafdb"]
@@ -53,8 +54,8 @@ def main() -> None:
         model=model, tokenizer=processor.tokenizer, image_processor=processor.image_processor
     )
     embedded = {
-        path.parent.name: (embed(pipeline, pictures(path), path.parent.name), load_labels(path))
-        for path in arguments.data
+        path.parent.name: (embed(pipeline, pictures(path), path.parent.name), labels)
+        for path, labels in [(path, load_labels(path)) for path in arguments.data]
     }
 
     print("| candidates | prompts |" + "".join(f" {name} WAR | UAR |" for name in embedded))
@@ -86,4 +87,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run("training.mini.score", main)

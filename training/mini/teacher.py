@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from modeling_expclip.media.storage import local_path
+
 from ..support.command import run
 from .captions import CATEGORIES, FACTORS
 from .images import draw_factors, load_votes, views
@@ -136,8 +138,8 @@ def load_teacher(path: Path) -> TeacherNet:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.mini.teacher", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="FER+'s training part: Parquet with image and votes")
-    parser.add_argument("--work", type=Path, required=True, help="folder for the state of a stopped training")
-    parser.add_argument("--output", type=Path, required=True, help="safetensors file to write")
+    parser.add_argument("--work", type=local_path, required=True, help="folder for the state of a stopped training")
+    parser.add_argument("--output", type=local_path, required=True, help="safetensors file to write")
     parser.add_argument("--steps", type=int, nargs=len(STEPS), default=STEPS, help="of each cycle of the learning rate")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)

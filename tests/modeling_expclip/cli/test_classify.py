@@ -146,8 +146,20 @@ def test_an_input_is_not_replaced(checkpoint, faces, tmp_path, capsys):
     content = table.read_bytes()
     for output in (table, other):
         assert classify(checkpoint, faces / "a.png", table, "--output", output, "--overwrite") == 2
-        assert f"--output {output} is an input; choose another name" in capsys.readouterr().err
+        assert f"--output: {output} is an input; choose another name" in capsys.readouterr().err
     assert table.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["", "https://nowhere/out", "S3://bucket/out"])
+@pytest.mark.parametrize(
+    "command", ["classify a.png", "explain a.png", "embed mini --data x", "train mini --embeddings x", "merge"]
+)
+def test_outputs_are_paths_of_this_machine(capsys, command, name):
+    option = "--output-dir" if command.startswith("train") else "--output"
+    with pytest.raises(SystemExit) as left:
+        main([*command.split(), option, name])
+    assert left.value.code == 2
+    assert ("the name is empty" if not name else f"{name!r} is an address") in capsys.readouterr().err
 
 
 def test_an_empty_folder_is_a_row(checkpoint, faces, tmp_path, capsys):

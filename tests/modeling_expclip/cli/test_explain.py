@@ -158,5 +158,11 @@ def test_what_is_read_is_not_written(tmp_path, capsys):
     face.write_bytes(HAPPY.read_bytes())
     assert run(tmp_path / "*.png", "--labels", "q", "--output", tmp_path, "--faces", "--overwrite") == 2
     assert "is an input; choose another folder" in capsys.readouterr().err
+    link = tmp_path / "out" / "a.png.q.png"
+    link.parent.mkdir()
+    link.symlink_to(HAPPY)
+    assert run(tmp_path / "a.png", link, "--labels", "q", "--output", link.parent, "--no-faces", "--overwrite") == 2
+    assert "is an input; choose another folder" in capsys.readouterr().err
+    assert link.is_symlink()
     for path in (tmp_path / "a.png.q.png", face):
         assert path.read_bytes() == HAPPY.read_bytes()

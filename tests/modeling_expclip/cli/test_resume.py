@@ -271,9 +271,10 @@ def test_a_link_called_like_the_journal_is_not_followed(tmp_path):
     assert precious.read_text() == "precious"
 
 
-def test_an_empty_journal_is_no_leave_to_replace_the_output(tmp_path):
+@pytest.mark.parametrize("content", [b"", b'{"run": {', b'{"run": {"pa', b'{"run": {}}\0\0\n'])
+def test_a_torn_journal_is_no_leave_to_replace_the_output(tmp_path, content):
     (tmp_path / "faces.csv").write_text("precious")
-    (tmp_path / "faces.csv.unfinished").touch()
+    (tmp_path / "faces.csv.unfinished").write_bytes(content)
     with pytest.raises(FileExistsError, match="is there already"):
         Journal(tmp_path / "faces.csv", {})
     assert (tmp_path / "faces.csv").read_text() == "precious"

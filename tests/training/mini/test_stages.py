@@ -70,6 +70,7 @@ def test_other_votes_are_refused(tmp_path):
     [
         ([[-5.0, 9.0, *[0.0] * 8]], "below 0"),
         ([[math.inf, *[0.0] * 9]], "below 0 or no numbers"),
+        ([[None, *[1.0] * 9]], "below 0 or no numbers"),
         ([3.0], "votes for ten choices are needed"),
     ],
 )
@@ -89,7 +90,7 @@ def test_a_path_in_a_row_is_not_opened(tmp_path):
 
 def test_faces_without_a_label_are_named(tmp_path):
     features = Features({"image": Image(), "label": ClassLabel(names=["anger", "happiness"])})
-    Dataset.from_dict({"image": [png(0)] * 2, "label": [1, -1]}, features=features).to_parquet(tmp_path / "f.parquet")
+    Dataset.from_dict({"image": [png(0)] * 2, "label": [1, None]}, features=features).to_parquet(tmp_path / "f.parquet")
     with pytest.raises(ValueError, match="row 1: it has no label"):
         load_faces(tmp_path / "f.parquet")
     Dataset.from_dict({"image": [png(0)], "label": [3]}).to_parquet(tmp_path / "f.parquet")
