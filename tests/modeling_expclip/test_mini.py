@@ -73,9 +73,11 @@ def test_colour_is_seen_as_grey(recognise):
 
 @pytest.mark.parametrize(("data", "floors"), [("fer2013", (54, 47)), ("facial_expressions", (78, 58))])
 def test_accuracy_on_held_out_faces(recognise, shared, data, floors):
+    from training.mini.images import load_labels, pictures
     from training.mini.score import CLASSES, embed, war_uar
 
-    embeds, truth = embed(recognise, shared / "data" / data / "validation.parquet")
+    path = shared / "data" / data / "validation.parquet"
+    embeds, truth = embed(recognise, pictures(path), data), load_labels(path)
     guess = (embeds @ recognise.class_prototypes(CLASSES, "ensemble10").T).argmax(1)
     war, uar = war_uar(guess, truth)
     assert war >= floors[0] and uar >= floors[1], (war, uar)
