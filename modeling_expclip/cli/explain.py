@@ -52,6 +52,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 def run(arguments: argparse.Namespace) -> int:
     words = Words.choose(**words_of(arguments))
     check_faces(arguments)
+
     from ..media.analyzer import FaceAnalyzer
     from ..media.classify import NO_FACE
     from ..media.crop_check import crops_warning
